@@ -1,0 +1,1 @@
+"""eopt: energy-aware compiler for deep neural networks."""
