@@ -27,3 +27,9 @@ class ContractError(EoptError):
     """A numeric contract or accuracy bound does not hold."""
 
     exit_code: ClassVar[int] = 4
+
+
+class OutputError(EoptError):
+    """An output that cannot be written; whatever stood there before is untouched."""
+
+    exit_code: ClassVar[int] = 3

@@ -9,9 +9,8 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from onnx import TensorProto, helper
-
 from eopt.ir.errors import UsageError
+from onnx import TensorProto, helper
 
 
 class DType(StrEnum):
@@ -115,7 +114,9 @@ def _bits(dtype: DType) -> int:
 
 _BITS = {dtype: _bits(dtype) for dtype in DType}
 _FROM_ONNX = {
-    dtype.onnx: dtype for dtype in DType if _ONNX_NAMES.get(dtype, dtype.name) in TensorProto.DataType.keys()  # noqa: SIM118
+    dtype.onnx: dtype
+    for dtype in DType
+    if _ONNX_NAMES.get(dtype, dtype.name) in TensorProto.DataType.keys()  # noqa: SIM118
 }
 
 Dim = int | str

@@ -1,0 +1,105 @@
+"""The front door for ONNX: lossless, without a second copy of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from eopt.ir import external, infer, scopes, wire
+from eopt.ir.errors import InputError
+from eopt.ir.model import Model, OnnxEnvelope
+from eopt.ir.node import Attrs, Op
+from eopt.ir.types import Value
+from eopt.ir.verify import verify
+from eopt.ir.weights import InlineWeight, MappedFile, SpanWeight, Weight, WeightStore
+from google.protobuf.message import DecodeError
+from onnx import ModelProto, NodeProto, TensorProto
+
+
+def read(path: str | Path) -> Model:
+    """Read an ONNX file. Weights stay in the file, mapped.
+
+    Raises:
+        InputError: missing, not ONNX, truncated, or external data that is missing or outside the model's folder.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give the .onnx file inside it")
+    file = MappedFile(path)
+    try:
+        encoded, spans = wire.strip(file.view)
+        proto = ModelProto.FromString(encoded)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except DecodeError:
+        raise InputError(f"{path}: not an ONNX file, or damaged; protobuf cannot decode it") from None
+    try:
+        return _import(proto, spans, file, path.parent)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def from_proto(proto: ModelProto, folder: Path | None = None) -> Model:
+    """Import a message held in memory; `folder` is where its external data lies.
+
+    Raises:
+        InputError: not a usable model.
+    """
+    owned = ModelProto()
+    owned.CopyFrom(proto)
+    return _import(owned, [], None, folder)
+
+
+def _import(proto: ModelProto, spans: list[wire.Span | None], file: MappedFile | None, folder: Path | None) -> Model:
+    if not proto.HasField("graph") or not proto.opset_import:
+        raise InputError("not an ONNX model: it has no graph or no opset_import")
+    opsets = {entry.domain if entry.domain != "ai.onnx" else "": entry.version for entry in proto.opset_import}
+    weights = _weights(proto, spans, file, folder)
+    values = infer.infer_values(proto, weights)
+    ops = [_op(node, uid, values) for uid, node in enumerate(proto.graph.node, start=1)]
+    nodes = list(proto.graph.node)
+    try:
+        ordered = scopes.topological(ops)
+    except ValueError as error:
+        raise InputError(f"graph {proto.graph.name!r}: {error}") from None
+    paths = {op.uid: scopes.scope_of(node) for op, node in zip(ops, nodes, strict=True)}
+    root = scopes.grow(ordered, [paths[op.uid] for op in ordered], len(ops) + 1)
+    inputs = tuple(values[info.name] for info in proto.graph.input)
+    outputs = tuple(values[info.name] for info in proto.graph.output)
+    del proto.graph.node[:], proto.graph.initializer[:]  # what is left is the envelope
+    envelope = OnnxEnvelope(proto, {op.uid: (op, node) for op, node in zip(ops, nodes, strict=True)}, values)
+    model = Model(root, inputs, outputs, weights, envelope, opsets)
+    verify(model)
+    return model
+
+
+def _op(node: NodeProto, uid: int, values: Mapping[str, Value]) -> Op:
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    return Op(
+        node.op_type,
+        tuple(name or None for name in node.input),
+        tuple(values.get(name) or Value(name) for name in node.output),
+        Attrs(node.attribute),
+        domain,
+        uid,
+        node.name,
+        frozenset((uid,)),
+    )
+
+
+def _weights(
+    proto: ModelProto, spans: list[wire.Span | None], file: MappedFile | None, folder: Path | None
+) -> WeightStore:
+    weights: dict[str, Weight] = {}
+    mapped: dict[str, MappedFile] = {}
+    for number, tensor in enumerate(proto.graph.initializer):
+        if tensor.name in weights:
+            raise InputError(f"initializer {tensor.name!r} is defined twice")
+        span = spans[number] if number < len(spans) else None
+        if span is not None and file is not None:
+            weights[tensor.name] = SpanWeight(tensor, file, span)
+        elif tensor.data_location == TensorProto.EXTERNAL:
+            weights[tensor.name] = external.weight(tensor, folder, mapped)
+        else:
+            weights[tensor.name] = InlineWeight(tensor)
+    return WeightStore(weights)

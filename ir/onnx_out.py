@@ -1,0 +1,177 @@
+"""The back door for ONNX: an unmodified model comes out equal to what went in; weights are streamed from their file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import mkstemp
+from typing import BinaryIO
+
+from eopt.ir import infer, scopes, wire
+from eopt.ir.errors import OutputError
+from eopt.ir.model import Model
+from eopt.ir.node import Op
+from eopt.ir.weights import Weight
+from onnx import ModelProto, NodeProto, StringStringEntryProto, TensorProto
+
+SINGLE_FILE_BYTES = 2**31 - 2**24  # protobuf readers stop at 2 GiB
+PAGE = 4096  # external tensors start on a page, so that readers can map them
+
+
+def to_proto(model: Model) -> ModelProto:
+    """The model as one message, weights included."""
+    proto = skeleton(model)
+    for name in model.weights:
+        weight = model.weights[name]
+        tensor = proto.graph.initializer.add()
+        tensor.CopyFrom(weight.header)
+        tensor.name = name
+        raw = weight.raw()
+        if raw is not None and tensor.data_location != TensorProto.EXTERNAL:
+            tensor.raw_data = bytes(raw)
+    return proto
+
+
+def skeleton(model: Model) -> ModelProto:
+    """The model as a message without its initialisers."""
+    proto = ModelProto()
+    proto.CopyFrom(model.envelope.skeleton)
+    _set_opsets(proto, model)
+    proto.graph.node.extend(_node(model, op) for op in export_order(model))
+    values = model.envelope.values
+    declared = [info for info in proto.graph.value_info if model.value(info.name) == values.get(info.name)]
+    del proto.graph.value_info[:]
+    proto.graph.value_info.extend(declared)
+    for ports, now in ((proto.graph.input, model.inputs), (proto.graph.output, model.outputs)):
+        before = {info.name: info for info in ports}
+        kept = [before[v.id] if v == values.get(v.id) and v.id in before else infer.info_of(v) for v in now]
+        del ports[:]
+        ports.extend(kept)
+    return proto
+
+
+def _set_opsets(proto: ModelProto, model: Model) -> None:
+    present = {entry.domain if entry.domain != "ai.onnx" else "": entry for entry in proto.opset_import}
+    for domain, version in model.opsets.items():
+        if domain in present:
+            present[domain].version = version
+        else:
+            proto.opset_import.add(domain=domain, version=version)
+
+
+def export_order(model: Model) -> tuple[Op, ...]:
+    """The order of the source file; a new operator goes where the first node it stands for was."""
+    priority = {op.uid: min(op.origin, default=op.uid) for op in model.leaves()}
+    return scopes.topological(model.leaves(), priority)
+
+
+def _node(model: Model, op: Op) -> NodeProto:
+    imported, proto = model.envelope.nodes.get(op.uid, (None, None))
+    if proto is not None and op == imported:
+        return proto
+    node = NodeProto(op_type=op.op, domain=op.domain, name=op.name or f"{op.op}_{op.uid}")
+    node.input.extend(name or "" for name in op.inputs)
+    node.output.extend(value.id for value in op.outputs)
+    node.attribute.extend(op.attrs.protos)
+    scope = scopes.format_own(scopes.scope_in(model.index, op.uid))
+    kept = [] if proto is None else [entry for entry in proto.metadata_props if entry.key != scopes.OWN_KEY]
+    node.metadata_props.extend(kept)
+    if scope:
+        node.metadata_props.append(StringStringEntryProto(key=scopes.OWN_KEY, value=scope))
+    return node
+
+
+def write(model: Model, path: str | Path) -> None:
+    """Write a model; above protobuf's limit its weights go to `<name>.data` beside it.
+
+    The file appears whole or not at all, and an older one stays untouched until then.
+
+    Raises:
+        OutputError: the folder is missing or not writable, or the disk is full.
+    """
+    path = Path(path)
+    proto = skeleton(model)
+    headers = {name: _header(model.weights[name], name) for name in model.weights}
+    total = proto.ByteSize() + sum(h.ByteSize() + model.weights.nbytes(n) + 32 for n, h in headers.items())
+    if total > SINGLE_FILE_BYTES:
+        sidecar = path.with_name(path.name + ".data")
+        with atomic(sidecar) as handle:
+            _write_external(handle, model, headers, sidecar.name)
+    with atomic(path) as handle:
+        for piece in _encoded(proto, headers, model):
+            handle.write(piece)
+
+
+def _header(weight: Weight, name: str) -> TensorProto:
+    header = TensorProto()
+    header.CopyFrom(weight.header)
+    header.name = name
+    header.ClearField("data_location")
+    del header.external_data[:]
+    return header
+
+
+def _write_external(handle: BinaryIO, model: Model, headers: dict[str, TensorProto], location: str) -> None:
+    for name, header in headers.items():
+        raw = model.weights[name].raw()
+        if raw is None:
+            continue
+        handle.write(b"\0" * (-handle.tell() % PAGE))
+        header.data_location = TensorProto.EXTERNAL
+        for key, value in (("location", location), ("offset", handle.tell()), ("length", len(raw))):
+            header.external_data.add(key=key, value=str(value))
+        handle.write(raw)
+
+
+def _encoded(proto: ModelProto, headers: dict[str, TensorProto], model: Model) -> Iterator[bytes | memoryview]:
+    """The protobuf encoding in pieces; the raw bytes of weights are passed through, never copied."""
+    graph = proto.graph.SerializeToString(deterministic=True)
+    proto.ClearField("graph")
+    tensors = list(_encoded_tensors(headers, model))
+    size = len(graph) + sum(len(piece) for piece in tensors)
+    yield proto.SerializeToString(deterministic=True)
+    yield wire.tag(wire.MODEL_GRAPH) + wire.varint(size) + graph
+    yield from tensors
+
+
+def _encoded_tensors(headers: dict[str, TensorProto], model: Model) -> Iterable[bytes | memoryview]:
+    for name, header in headers.items():
+        raw = None if header.data_location == TensorProto.EXTERNAL else model.weights[name].raw()
+        encoded = header.SerializeToString(deterministic=True)
+        if raw is not None:
+            encoded += wire.tag(wire.TENSOR_RAW_DATA) + wire.varint(len(raw))
+        yield wire.tag(wire.GRAPH_INITIALIZER) + wire.varint(len(encoded) + len(raw or b"")) + encoded
+        if raw is not None:
+            yield raw
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[BinaryIO]:
+    """A binary file that takes its name only once it is complete and on disk.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    temporary: Path | None = None
+    try:
+        descriptor, name = mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        temporary = Path(name)
+        with os.fdopen(descriptor, "wb") as handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); nothing was changed") from None
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
