@@ -5,11 +5,12 @@ from __future__ import annotations
 from math import prod
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from onnx import TensorProto
+
 from eopt.ir.errors import InputError
 from eopt.ir.types import DType
 from eopt.ir.weights import MappedFile, SpanWeight
 from eopt.ir.wire import Span
-from onnx import TensorProto
 
 
 def weight(tensor: TensorProto, folder: Path | None, mapped: dict[str, MappedFile]) -> SpanWeight:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from eopt.ir.node import Op, Region
 from immutables import Map
+
+from eopt.ir.node import Op, Region
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto, helper
+
 from eopt.ir.types import DType, Shape, Value
 from eopt.ir.weights import WeightStore
 from eopt.ir.wire import KEEP_BYTES
-from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto, helper
 
 
 def infer_values(proto: ModelProto, weights: WeightStore) -> dict[str, Value]:

@@ -8,11 +8,12 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
+from onnx import ModelProto, NodeProto
+
 from eopt.ir.index import Index
 from eopt.ir.node import Op, Region
 from eopt.ir.types import Value
 from eopt.ir.weights import WeightStore, weight_of
-from onnx import ModelProto, NodeProto
 
 T = TypeVar("T")
 

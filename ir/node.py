@@ -8,8 +8,9 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
-from eopt.ir.types import Value
 from onnx import AttributeProto, GraphProto, helper, numpy_helper
+
+from eopt.ir.types import Value
 
 
 class Attrs(Mapping[str, Any]):

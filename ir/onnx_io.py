@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from google.protobuf.message import DecodeError
+from onnx import ModelProto, NodeProto, TensorProto
+
 from eopt.ir import external, infer, scopes, wire
 from eopt.ir.errors import InputError
 from eopt.ir.model import Model, OnnxEnvelope
@@ -12,8 +15,6 @@ from eopt.ir.node import Attrs, Op
 from eopt.ir.types import Value
 from eopt.ir.verify import verify
 from eopt.ir.weights import InlineWeight, MappedFile, SpanWeight, Weight, WeightStore
-from google.protobuf.message import DecodeError
-from onnx import ModelProto, NodeProto, TensorProto
 
 
 def read(path: str | Path) -> Model:

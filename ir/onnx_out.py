@@ -9,12 +9,13 @@ from pathlib import Path
 from tempfile import mkstemp
 from typing import BinaryIO
 
+from onnx import ModelProto, NodeProto, StringStringEntryProto, TensorProto
+
 from eopt.ir import infer, scopes, wire
 from eopt.ir.errors import OutputError
 from eopt.ir.model import Model
 from eopt.ir.node import Op
 from eopt.ir.weights import Weight
-from onnx import ModelProto, NodeProto, StringStringEntryProto, TensorProto
 
 SINGLE_FILE_BYTES = 2**31 - 2**24  # protobuf readers stop at 2 GiB
 PAGE = 4096  # external tensors start on a page, so that readers can map them

@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
+from onnx import NodeProto
+
 from eopt.ir.index import Index
 from eopt.ir.node import Op, Region
-from onnx import NodeProto
 
 MAX_DEPTH = 64
 MAX_TEXT = 65536

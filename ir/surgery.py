@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+
 from eopt.ir import scopes
 from eopt.ir.index import Index
 from eopt.ir.model import Model

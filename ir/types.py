@@ -9,8 +9,9 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from eopt.ir.errors import UsageError
 from onnx import TensorProto, helper
+
+from eopt.ir.errors import UsageError
 
 
 class DType(StrEnum):

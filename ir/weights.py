@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from immutables import Map
+from onnx import TensorProto, helper, numpy_helper
+
 from eopt.ir.errors import InputError
 from eopt.ir.types import DType
 from eopt.ir.wire import Span
-from immutables import Map
-from onnx import TensorProto, helper, numpy_helper
 
 
 class Weight(Protocol):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from eopt.backends.executor import Executor
     from eopt.backends.target import Target
     from eopt.passes.gate import Gate
+    from eopt.passes.rewrite import Rule
 
 
 class Granularity(StrEnum):
@@ -94,6 +95,11 @@ class Pass:
     def contract(self) -> Contract:
         """How far the rewritten model may be from the original."""
         return Exact()
+
+    @classmethod
+    def rules(cls) -> tuple[Rule, ...]:
+        """The rewrite rules it applies, for `eopt why`; none for passes that work otherwise."""
+        return ()
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Rewrite the model.

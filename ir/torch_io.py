@@ -1,0 +1,197 @@
+"""The torch front door: modules leave through torch's own dynamo ONNX exporter, with their module scopes."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import logging
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from eopt.ir import onnx_io
+from eopt.ir.errors import EoptError, InputError, UsageError
+from eopt.ir.model import Model
+
+OPSET = 20  # Gelu is an operator from 20 on; attention and normalisation stay visible to the fuse pass
+_TRACE_KEY = "pkg.torch.onnx.stack_trace"  # paths of the exporting machine: bulky and nobody's business
+
+
+def from_module(module: Any, example: Sequence[Any] | Mapping[str, Any], batch: str = "batch") -> Model:
+    """Export an `nn.Module`; the first axis of every input becomes the symbolic dim `batch` where the module allows.
+
+    Args:
+        module: put into evaluation mode before the export.
+        example: positional inputs, or keyword inputs by name.
+
+    Raises:
+        UsageError: torch is not installed.
+        InputError: the module cannot be exported.
+    """
+    torch = _torch()
+    keywords = dict(example) if isinstance(example, Mapping) else {}
+    positional = () if keywords else tuple(example)
+    dynamic = _first_axes(torch, keywords or positional, batch)
+    with _quiet(), TemporaryDirectory(prefix="eopt-") as folder:
+        program = _export(torch, module.eval(), positional, keywords, dynamic)
+        path = Path(folder) / "model.onnx"
+        program.save(path, external_data=True)
+        return _without_traces(onnx_io.read(path))  # the weights stay mapped although the folder goes
+
+
+def from_reference(reference: str) -> Model:
+    """Import `module:function`, call it, and export the `(nn.Module, example_inputs)` it returns.
+
+    Raises:
+        UsageError: no such module or function, or it returns something else.
+    """
+    module_name, _, function_name = reference.partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        function = getattr(importlib.import_module(module_name), function_name)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"{reference}: {error}; expected module:function, importable from here") from None
+    finally:
+        sys.path.pop(0)
+    made = function()
+    if not (isinstance(made, tuple) and len(made) == 2):
+        raise UsageError(f"{reference}: must return (nn.Module, example_inputs), not {type(made).__name__}")
+    return from_module(*made)
+
+
+def from_pt2(path: Path, trust: bool) -> Model:
+    """Export a `torch.export` archive. Loading one can run code it contains, hence `trust`.
+
+    Raises:
+        UsageError: not trusted.
+        InputError: not readable or not exportable.
+    """
+    if not trust:
+        raise UsageError(f"{path}: a .pt2 file can run code when loaded; pass --trust if you know where it is from")
+    torch = _torch()
+    try:
+        program = torch.export.load(path)
+    except Exception as error:  # the archive is arbitrary input and torch raises anything
+        raise InputError(f"{path}: torch.export cannot load it ({_line(error)})") from None
+    with _quiet(), TemporaryDirectory(prefix="eopt-") as folder:
+        target = Path(folder) / "model.onnx"
+        _exporting(lambda: torch.onnx.export(program, dynamo=True, opset_version=OPSET)).save(
+            target, external_data=True
+        )
+        return _without_traces(onnx_io.read(target))
+
+
+def from_pretrained(folder: Path) -> Model:
+    """Export a local Hugging Face model directory (`config.json` and safetensors weights; no remote code is run).
+
+    Raises:
+        UsageError: transformers is not installed.
+        InputError: not a model directory, or an architecture that cannot be exported.
+    """
+    if not (folder / "config.json").is_file():
+        raise InputError(f"{folder}: no config.json here; expected a Hugging Face model directory or an .onnx file")
+    torch = _torch()
+    try:
+        import transformers
+    except ImportError:
+        raise UsageError("Hugging Face models need transformers: pip install 'eopt[hf]'") from None
+    with _quiet():
+        try:
+            model = transformers.AutoModel.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"{folder}: transformers cannot load it ({_line(error)})") from None
+    return from_module(_FirstTensor.wrap(torch, model), _dummy_inputs(torch, model))
+
+
+class _FirstTensor:
+    """Makes a transformers model return plain tensors, so that the exported graph has named tensor outputs only."""
+
+    @staticmethod
+    def wrap(torch: Any, model: Any) -> Any:
+        class Plain(torch.nn.Module):  # type: ignore[misc, name-defined]
+            def __init__(self) -> None:
+                super().__init__()
+                self.model = model
+
+            def forward(self, **inputs: Any) -> Any:
+                return self.model(**inputs, return_dict=True)[0]
+
+        return Plain()
+
+
+def _dummy_inputs(torch: Any, model: Any) -> dict[str, Any]:
+    config = model.config
+    if model.main_input_name == "pixel_values":
+        side = getattr(config, "image_size", None) or 224
+        height, width = side if isinstance(side, list | tuple) else (side, side)
+        return {"pixel_values": torch.zeros(2, getattr(config, "num_channels", 3), height, width)}
+    if model.main_input_name != "input_ids":
+        raise InputError(f"{type(model).__name__}: takes {model.main_input_name!r}; give it as module:function instead")
+    shape = (2, 16)
+    return {"input_ids": torch.ones(shape, dtype=torch.long), "attention_mask": torch.ones(shape, dtype=torch.long)}
+
+
+def _export(torch: Any, module: Any, positional: tuple[Any, ...], keywords: dict[str, Any], dynamic: Any) -> Any:
+    options = {"dynamo": True, "opset_version": OPSET, "kwargs": keywords or None}
+    try:
+        return torch.onnx.export(module, positional, dynamic_shapes=dynamic, **options)
+    except Exception:  # a module that fixes its batch size: export it as it is
+        return _exporting(lambda: torch.onnx.export(module, positional, **options))
+
+
+def _exporting(export: Any) -> Any:
+    try:
+        return export()
+    except EoptError:
+        raise
+    except Exception as error:
+        raise InputError(f"torch cannot export this module to ONNX: {_line(error)}") from None
+
+
+def _first_axes(torch: Any, inputs: Any, batch: str) -> Any:
+    dim = torch.export.Dim(batch)
+    marked = lambda item: {0: dim} if isinstance(item, torch.Tensor) and item.dim() else None
+    if isinstance(inputs, dict):
+        return {name: marked(item) for name, item in inputs.items()}
+    return tuple(marked(item) for item in inputs)
+
+
+def _without_traces(model: Model) -> Model:
+    for _, node in model.envelope.nodes.values():
+        kept = [entry for entry in node.metadata_props if entry.key != _TRACE_KEY]
+        del node.metadata_props[:]
+        node.metadata_props.extend(kept)
+    return model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporters, which report on standard output and through warnings."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+def _torch() -> Any:
+    try:
+        import onnxscript  # noqa: F401 -- the exporter needs it and says so badly
+        import torch
+    except ImportError:
+        raise UsageError("torch models need torch and onnxscript: pip install 'eopt[torch]'") from None
+    return torch
+
+
+def _line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__

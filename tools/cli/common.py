@@ -1,0 +1,98 @@
+"""Arguments and output that several verbs share."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from eopt.ir.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Progress = Callable[[str, int, int], None]
+
+
+def add_model(parser: argparse.ArgumentParser, name: str = "model") -> None:
+    """MODEL and `--trust`."""
+    parser.add_argument(
+        name,
+        metavar=name.upper(),
+        help="x.onnx, a local Hugging Face directory, module:function returning (nn.Module, example_inputs), or a .pt2",
+    )
+    if not any(action.dest == "trust" for action in parser._actions):
+        parser.add_argument("--trust", action="store_true", help="load file types that can run code (.pt2)")
+
+
+def add_situation(parser: argparse.ArgumentParser) -> None:
+    """What is priced: target, executor, batch and other symbolic dims."""
+    group = parser.add_argument_group("situation that is priced")
+    group.add_argument("--target", metavar="NAME", help="hardware: a name (eopt targets list), a sheet.yaml, or auto")
+    group.add_argument("--executor", metavar="NAME", help="who runs the model there; default by target")
+    group.add_argument("--batch", type=_positive, metavar="N", help="extent of the batch dim (default 1)")
+    group.add_argument(
+        "--bind", action="append", default=[], metavar="NAME=VALUE", help="extent of another symbolic dim; repeatable"
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """`--json`."""
+    parser.add_argument("--json", action="store_true", help="machine-readable output on standard output")
+
+
+def bindings(arguments: argparse.Namespace) -> dict[str, int]:
+    """The `--bind` options as a mapping.
+
+    Raises:
+        UsageError: not NAME=VALUE with a positive integer.
+    """
+    bound: dict[str, int] = {}
+    for item in arguments.bind:
+        name, equals, value = item.partition("=")
+        if not equals or not value.isdigit() or int(value) < 1:
+            raise UsageError(f"--bind {item}: expected NAME=VALUE with a positive integer")
+        bound[name] = int(value)
+    return bound
+
+
+def console(stderr: bool = False) -> Console:
+    """A rich console: colour only on a terminal, and no wrapping at 80 columns in a pipe."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else 120, soft_wrap=False, highlight=False)
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on standard output."""
+    json.dump(document, sys.stdout, indent=2, allow_nan=False)
+    sys.stdout.write("\n")
+
+
+@contextmanager
+def progress(silent: bool) -> Iterator[Progress]:
+    """A callback that draws a progress bar on a terminal's standard error and nothing elsewhere."""
+    if silent or not sys.stderr.isatty():
+        yield lambda label, done, total: None
+        return
+    from rich.progress import Progress as Bars
+
+    with Bars(console=console(stderr=True), transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def update(label: str, done: int, total: int) -> None:
+            if label not in tasks:
+                tasks[label] = bars.add_task(label, total=total)
+            bars.update(tasks[label], completed=done, total=total)
+
+        yield update
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive integer")
+    return int(text)
