@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from onnx import TensorProto, ValueInfoProto
@@ -12,8 +13,10 @@ from eopt.backends.base import Array, Feed
 from eopt.ir import infer, onnx_out
 from eopt.ir.errors import InputError
 from eopt.ir.model import Model
+from eopt.ir.weights import SpanWeight
 
 EXTERNAL_BYTES = 1 << 12
+_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
 @dataclass(frozen=True)
@@ -54,23 +57,33 @@ class OrtRunner:
         options.graph_optimization_level = level.ORT_ENABLE_ALL if self.optimize else level.ORT_DISABLE_ALL
         if not self.optimize:
             options.add_session_config_entry("session.disable_prepacking", "1")
-        encoded, weights = _detached(model, taps)
-        if weights:
-            options.add_external_initializers(
-                list(weights), [ort.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
-            )
+        detached = _detached(model, taps)
+        if detached.folder is not None:
+            options.add_session_config_entry(_FOLDER, str(detached.folder))
+        if detached.arrays:
+            values = [ort.OrtValue.ortvalue_from_numpy(array) for array in detached.arrays.values()]
+            options.add_external_initializers(list(detached.arrays), values)
         try:
-            session = ort.InferenceSession(encoded, options, providers=["CPUExecutionProvider"])
+            session = ort.InferenceSession(detached.encoded, options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise InputError(f"onnxruntime cannot load the model: {_first_line(error)}") from None
         return session
 
 
-def _detached(model: Model, taps: Sequence[str]) -> tuple[bytes, dict[str, Array]]:
-    """The encoded model with large weights declared external, and those weights as (mapped) arrays."""
+@dataclass(frozen=True)
+class _Detached:
+    """An encoded model whose large weights are elsewhere: in files of `folder`, which the engine maps, or in arrays."""
+
+    encoded: bytes
+    folder: Path | None
+    arrays: dict[str, Array]
+
+
+def _detached(model: Model, taps: Sequence[str]) -> _Detached:
     proto = onnx_out.skeleton(model)
     proto.graph.output.extend(_tap(model, name) for name in taps if not model.is_output(name))
     arrays: dict[str, Array] = {}
+    folder: Path | None = None
     for name in model.weights:
         weight, tensor = model.weights[name], proto.graph.initializer.add()
         tensor.CopyFrom(weight.header)
@@ -82,12 +95,21 @@ def _detached(model: Model, taps: Sequence[str]) -> tuple[bytes, dict[str, Array
         if len(raw) < EXTERNAL_BYTES:
             tensor.ClearField("data_location")
             tensor.raw_data = bytes(raw)
-            continue
-        tensor.data_location = TensorProto.EXTERNAL
-        for key, value in (("location", "in-memory"), ("offset", 0), ("length", len(raw))):
-            tensor.external_data.add(key=key, value=str(value))
-        arrays[name] = model.weights.array(name)
-    return proto.SerializeToString(), arrays
+        elif (
+            isinstance(weight, SpanWeight) and (folder in (None, weight.file.path.parent)) and weight.file.still_there()
+        ):
+            folder = weight.file.path.parent
+            _refer(tensor, weight.file.path.name, weight.span.offset, weight.span.length)
+        else:
+            _refer(tensor, "in-memory", 0, len(raw))
+            arrays[name] = model.weights.array(name)
+    return _Detached(proto.SerializeToString(), folder, arrays)
+
+
+def _refer(tensor: TensorProto, location: str, offset: int, length: int) -> None:
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", offset), ("length", length)):
+        tensor.external_data.add(key=key, value=str(value))
 
 
 def _tap(model: Model, name: str) -> ValueInfoProto:

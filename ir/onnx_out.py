@@ -42,7 +42,8 @@ def skeleton(model: Model) -> ModelProto:
     _set_opsets(proto, model)
     proto.graph.node.extend(_node(model, op) for op in export_order(model))
     values = model.envelope.values
-    declared = [info for info in proto.graph.value_info if model.value(info.name) == values.get(info.name)]
+    imported = {value.id for op, _ in model.envelope.nodes.values() for value in op.outputs}
+    declared = [info for info in proto.graph.value_info if _still_true(model, info.name, imported)]
     del proto.graph.value_info[:]
     proto.graph.value_info.extend(declared)
     for ports, now in ((proto.graph.input, model.inputs), (proto.graph.output, model.outputs)):
@@ -51,6 +52,13 @@ def skeleton(model: Model) -> ModelProto:
         del ports[:]
         ports.extend(kept)
     return proto
+
+
+def _still_true(model: Model, name: str, imported: set[str]) -> bool:
+    """A declaration stays unless its value has changed or gone since the model was read (files declare odd names too)."""
+    if name not in model.index.producers and name not in model.weights:
+        return name not in imported
+    return model.value(name) == model.envelope.values.get(name)
 
 
 def _set_opsets(proto: ModelProto, model: Model) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -76,13 +77,25 @@ class MappedFile:
         try:
             with path.open("rb") as handle:
                 self.view = memoryview(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ))
+                self._identity = _identity(os.fstat(handle.fileno()))
         except FileNotFoundError:
             raise InputError(f"{path}: no such file") from None
         except ValueError:
             raise InputError(f"{path}: empty file") from None
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-        self.path = path
+        self.path = path.absolute()
+
+    def still_there(self) -> bool:
+        """True while the path names the file that is mapped, not one that was written over it since."""
+        try:
+            return _identity(self.path.stat()) == self._identity
+        except OSError:
+            return False
+
+
+def _identity(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_dev, status.st_ino, status.st_mtime_ns
 
 
 def weight_of(array: np.ndarray[Any, Any]) -> Weight:
