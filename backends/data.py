@@ -113,7 +113,7 @@ def _checked(path: Path, arrays: Mapping[str, Array], feeds: Sequence[Value]) ->
     given = set(arrays) - {LABELS}
     if given != set(wanted):
         missing, extra = sorted(set(wanted) - given), sorted(given - set(wanted))
-        listed = "; ".join(filter(None, [missing and f"missing {missing}", extra and f"unknown {extra}"]))
+        listed = "; ".join([f"missing {missing}"] * bool(missing) + [f"unknown {extra}"] * bool(extra))
         raise InputError(f"{path}: wrong names ({listed}); {expected(feeds)}")
     for name, value in wanted.items():
         _check_array(path, arrays[name], value, feeds)

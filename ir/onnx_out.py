@@ -55,7 +55,7 @@ def skeleton(model: Model) -> ModelProto:
 
 
 def _still_true(model: Model, name: str, imported: set[str]) -> bool:
-    """A declaration stays unless its value has changed or gone since the model was read (files declare odd names too)."""
+    """A declaration stays unless its value has changed or gone since the import; files declare odd names too."""
     if name not in model.index.producers and name not in model.weights:
         return name not in imported
     return model.value(name) == model.envelope.values.get(name)

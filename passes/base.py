@@ -141,13 +141,21 @@ def _coerced(where: str, value: Any, hint: Any) -> Any:
     if typing.get_origin(hint) is tuple:
         items: Sequence[Any] = value if isinstance(value, list | tuple) else (value,)
         return tuple(_coerced(where, item, typing.get_args(hint)[0]) for item in items)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if hint is float and not isinstance(value, bool):
+        return _number(where, value)
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return _member(where, value, hint)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise UsageError(f"passes: {where}={value!r} should be of type {hint.__name__}")
     return value
+
+
+def _number(where: str, value: Any) -> float:
+    """YAML 1.1 reads `1e-3` as text, so text that is a number counts as one."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise UsageError(f"passes: {where}={value!r} should be of type float") from None
 
 
 def _without_none(hint: Any) -> Any:
