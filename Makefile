@@ -37,7 +37,7 @@ format: $(VENV)/dev
 	$(BIN)/ruff format .
 
 bench: $(VENV)/test
-	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/main_job.py
 
 $(VENV)/base: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
