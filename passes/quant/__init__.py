@@ -1,0 +1,142 @@
+"""The quant pass: static int8 post-training quantisation of convolutions and matrix products, as QDQ."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import partial
+from typing import ClassVar
+
+from eopt.backends.data import Dataset
+from eopt.ir.errors import InputError, UsageError
+from eopt.ir.model import Model
+from eopt.passes.base import Change, Context, Granularity, Outcome, Pass
+from eopt.passes.contract import Contract, Sqnr
+from eopt.passes.quant import calibrate, candidates, gating, insert, placement
+from eopt.passes.quant.calibrate import Range
+from eopt.passes.quant.candidates import RULE, Anchor
+from eopt.passes.quant.observers import ObserverKind, observer
+from eopt.passes.quant.params import Grid
+from eopt.passes.quant.placement import Cluster
+from eopt.passes.quant.scheme import Activation, Scheme, scheme
+from eopt.passes.quant.weights import weight_grids
+from eopt.passes.rewrite import where
+
+PER_AXIS_OPSET = 13  # the first in which DequantizeLinear takes one scale per channel
+
+QUANTISED = frozenset(
+    {"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
+)
+
+NEVER_SEEN = "calibration saw no value of {!r}"
+NOT_FINITE = "calibration saw NaN or infinity in {!r}"
+
+
+class WeightType(StrEnum):
+    """Type of quantised weights."""
+
+    INT8 = "int8"
+
+
+@dataclass(frozen=True)
+class Quant(Pass):
+    """Quantise constant weights per channel and activations per tensor, calibrated on samples.
+
+    Attributes:
+        weight: type of weights.
+        activation: type of activations; auto is uint8 on CPUs, symmetric int8 on accelerators.
+        observer: how ranges of activations are found.
+        percentile: share of values inside the range, in percent, for the percentile observer.
+        per_channel: one weight scale per output channel.
+        sqnr: least signal to quantisation noise of the outputs, in dB. 14 dB is a cosine of 0.98 to the original
+            for noise unrelated to the signal: cosine = (1 + 10^(-sqnr/10))^(-1/2).
+        ops: operator types to quantise.
+        exclude: shell patterns on module paths and operator names to leave in float.
+    """
+
+    name: ClassVar[str] = "quant"
+    after: ClassVar[tuple[str, ...]] = ("simplify", "fuse")
+    granularity: ClassVar[Granularity] = Granularity.REGION
+    needs_data: ClassVar[bool] = True
+
+    weight: WeightType = WeightType.INT8
+    activation: Activation = Activation.AUTO
+    observer: ObserverKind = ObserverKind.MINMAX
+    percentile: float = 99.99
+    per_channel: bool = True
+    sqnr: float = 14.0
+    ops: tuple[str, ...] = ("Conv", "Gemm", "MatMul")
+    exclude: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 50 < self.percentile <= 100:
+            raise UsageError(f"quant{{percentile={self.percentile:g}}}: give a share in percent above 50, up to 100")
+        for op in self.ops:
+            if op not in candidates.READERS:
+                raise UsageError(f"quant{{ops={op}}}: choose from {', '.join(candidates.READERS)}")
+
+    @property
+    def contract(self) -> Contract:
+        """Signal to quantisation noise on every output."""
+        return Sqnr(self.sqnr)
+
+    def run(self, model: Model, context: Context) -> Outcome:
+        """See `Pass.run`.
+
+        Raises:
+            UsageError: no calibration samples, or an activation type the target has no kernels for.
+            InputError: operators to quantise in a model older than opset 13.
+        """
+        if context.data is None:
+            raise UsageError("pass 'quant' needs calibration samples; give them with --data")
+        if any(op.op in QUANTISED for op in model.leaves()):
+            return Outcome(model, notes=("the model is quantised already; quant left it as it is",))
+        numbers = scheme(self.activation, context.target, context.executor)
+        anchors, refused = candidates.find(model, self.ops, self.exclude)
+        if anchors and model.opsets.get("", 0) < PER_AXIS_OPSET:
+            raise InputError(
+                f"opset {model.opsets.get('', 0)}: quant needs {PER_AXIS_OPSET} or later; "
+                "convert the model with onnx.version_converter.convert_version"
+            )
+        clusters, unfit, ranges = self._placed(model, anchors, context.data, context)
+        outcome = self._quantised(model, clusters, ranges, numbers, context)
+        return replace(outcome, refused=(*refused, *unfit, *outcome.refused))
+
+    def _placed(
+        self, model: Model, anchors: Sequence[Anchor], data: Dataset, context: Context
+    ) -> tuple[tuple[Cluster, ...], list[Change], dict[str, Range]]:
+        """Clusters of which every tensor has a range, the anchors left out, and the ranges."""
+        wanted = {name for cluster in placement.clusters(model, anchors) for name in cluster.tensors}
+        make = partial(observer, self.observer, self.percentile)
+        seen = calibrate.ranges(model, sorted(wanted), data, context, make)
+        ranges = {name: found for name, found in seen.items() if found and all(map(math.isfinite, found))}
+        reasons = {
+            name: NEVER_SEEN if found is None else NOT_FINITE for name, found in seen.items() if name not in ranges
+        }
+        broken = {anchor.op.uid: sorted(placement.touched(model, anchor) & reasons.keys()) for anchor in anchors}
+        unfit = [
+            Change(RULE, where(model, anchor.op), reason=reasons[names[0]].format(names[0]))
+            for anchor in anchors
+            if (names := broken[anchor.op.uid])
+        ]
+        fit = [anchor for anchor in anchors if not broken[anchor.op.uid]]
+        return placement.clusters(model, fit, frozenset(reasons)), unfit, ranges
+
+    def _quantised(
+        self, model: Model, clusters: Sequence[Cluster], ranges: Mapping[str, Range], numbers: Scheme, context: Context
+    ) -> Outcome:
+        grids: dict[str, Grid] = {}
+        for cluster in clusters:
+            grids |= {name: numbers.grid(*ranges[name]) for name in cluster.tensors}
+            for name, source in placement.handed_on(model, cluster).items():
+                grids[name] = grids[source]
+        anchors = [anchor for cluster in clusters for anchor in cluster.anchors]
+        weights = weight_grids(model, anchors, grids, numbers.weight_limit, self.per_channel)
+
+        def apply(current: Model, cluster: Cluster) -> Model:
+            return insert.quantise(current, cluster, grids, weights, numbers.integer_bias)
+
+        outcome = gating.decide(model, clusters, apply, context)
+        return replace(outcome, model=outcome.model.swept())
