@@ -1,0 +1,31 @@
+"""Pooling: one operation per point of every window."""
+
+from __future__ import annotations
+
+from math import prod
+
+from eopt.ir.ops import OpView, Role, Tie, Trait, Unit, Work, declare, traffic
+
+
+def _windowed(view: OpView) -> Work:
+    read, written = traffic(view)
+    y = view.outputs[0]
+    return Work(y.numel * prod(view.attrs["kernel_shape"]), read, written, Unit.VECTOR, y.dtype)
+
+
+def _global(view: OpView) -> Work:
+    read, written = traffic(view)
+    x = view.input(0)
+    return Work(x.numel, read, written, Unit.VECTOR, x.dtype)
+
+
+def _axes(view: OpView) -> tuple[Tie, ...]:
+    rank = len(view.input(0).shape)
+    roles = [Role.MAP if axis < 2 else Role.WHOLE for axis in range(rank)]
+    return tuple(Tie((("x0", axis, 1), ("y0", axis, 1)), role) for axis, role in enumerate(roles))
+
+
+declare(["MaxPool", "AveragePool", "LpPool"], _windowed, _axes, (Trait.REDUCTION,))
+declare(["GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"], _global, _axes, (Trait.REDUCTION,))
+declare(["QLinearGlobalAveragePool"], _global, traits=(Trait.REDUCTION,), domain="com.microsoft")
+declare(["QLinearAveragePool"], _windowed, traits=(Trait.REDUCTION,), domain="com.microsoft")
