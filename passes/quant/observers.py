@@ -11,6 +11,7 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 BINS = 4096
+_LEAST_REACH = 1e-30  # narrower bins would leave float32's normal numbers
 
 
 class Observer(Protocol):
@@ -86,8 +87,8 @@ class Percentile:
         return max(float(low), seen[0]), min(float(high), seen[1])
 
     def _grow(self, magnitude: float) -> None:
-        if not self.reach:
-            self.reach = magnitude
+        if not self.reach and magnitude:
+            self.reach = max(magnitude, _LEAST_REACH)
         while self.reach < magnitude:
             self.reach *= 2
             pairs = self.counts.reshape(-1, 2).sum(axis=1)
