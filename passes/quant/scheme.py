@@ -53,8 +53,7 @@ def scheme(activation: Activation, target: Target | None, executor: Executor | N
     Raises:
         UsageError: uint8 activations where only symmetric int8 has kernels.
     """
-    accelerator = target is not None and target.kind != "cpu"
-    if accelerator or (executor is not None and executor.name == "tensorrt"):
+    if _on_accelerator(target, executor):
         if activation is Activation.UINT8:
             raise UsageError(
                 "quant{activation=uint8}: this target computes on int8 with zero point 0; use int8 or auto"
@@ -62,6 +61,12 @@ def scheme(activation: Activation, target: Target | None, executor: Executor | N
         return Scheme(DType.INT8, symmetric=True, weight_limit=FULL_RANGE, integer_bias=False)
     dtype = DType.INT8 if activation is Activation.INT8 else DType.UINT8
     return Scheme(dtype, symmetric=False, weight_limit=_weight_limit(target), integer_bias=True)
+
+
+def _on_accelerator(target: Target | None, executor: Executor | None) -> bool:
+    if executor is not None:
+        return "cpu" not in executor.kinds
+    return target is not None and target.kind != "cpu"
 
 
 def _weight_limit(target: Target | None) -> int:

@@ -10,6 +10,7 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from eopt.backends.data import Dataset
+from eopt.backends.executor import load
 from eopt.backends.ort import OrtRunner
 from eopt.ir import onnx_io, onnx_out
 from eopt.ir.errors import InputError, UsageError
@@ -48,11 +49,6 @@ class Recorded:
 class FakeTarget:
     kind: str
     features: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
-class FakeExecutor:
-    name: str
 
 
 # -- options and contract
@@ -177,13 +173,18 @@ def test_unsigned_activations_on_cpus_and_without_a_target():
         assert scheme(Activation.INT8, target, None).dtype is DType.INT8
 
 
+def test_a_board_that_runs_onnxruntime_computes_as_a_cpu():
+    assert scheme(Activation.AUTO, FakeTarget("soc"), load("onnxruntime")).dtype is DType.UINT8
+
+
 def test_seven_bit_weights_where_the_sums_would_saturate():
     assert scheme(Activation.AUTO, FakeTarget("cpu", frozenset({"avx2"})), None).weight_limit == 63
     assert scheme(Activation.AUTO, FakeTarget("cpu", frozenset({"i8mm"})), None).weight_limit == 127  # ARM
 
 
 @pytest.mark.parametrize(
-    ("target", "executor"), [(FakeTarget("gpu"), None), (FakeTarget("soc"), None), (None, FakeExecutor("tensorrt"))]
+    ("target", "executor"),
+    [(FakeTarget("gpu"), None), (FakeTarget("soc"), load("tensorrt")), (None, load("tensorrt"))],
 )
 def test_symmetric_int8_on_accelerators(target, executor):
     numbers = scheme(Activation.AUTO, target, executor)
