@@ -18,33 +18,8 @@ _OPERATIONS = {
     20: "Erf Tanh Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh Pow Gelu",
 }
 _COST = {name: cost for cost, names in _OPERATIONS.items() for name in names.split()}
-_SEVERAL_OPERANDS = [
-    "Add",
-    "Sub",
-    "Mul",
-    "Div",
-    "And",
-    "Or",
-    "Xor",
-    "Equal",
-    "Greater",
-    "Less",
-    "GreaterOrEqual",
-    "LessOrEqual",
-    "Where",
-    "Min",
-    "Max",
-    "Sum",
-    "Mean",
-    "BitShift",
-    "BitwiseAnd",
-    "BitwiseOr",
-    "BitwiseXor",
-    "Mod",
-    "Pow",
-    "PRelu",
-    "CastLike",
-]
+_SEVERAL_OPERANDS = """Add Sub Mul Div And Or Xor Equal Greater Less GreaterOrEqual LessOrEqual Where Min Max Sum Mean
+    BitShift BitwiseAnd BitwiseOr BitwiseXor Mod Pow PRelu CastLike""".split()
 
 
 def _work(view: OpView) -> Work:

@@ -1,0 +1,94 @@
+"""Executors: who runs a model on a target, which kernels it has there and what it fuses by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from importlib.resources import files
+
+import yaml
+
+from eopt.backends.target import Target
+from eopt.ir.errors import UsageError
+from eopt.ir.types import DType
+
+
+@dataclass(frozen=True)
+class Executor:
+    """An engine with its capabilities; the files in `backends/executors/` say where each fact is from.
+
+    Attributes:
+        kinds, vendors: targets it runs on; no vendors means any.
+        launch_s: host and device overhead of one kernel.
+        kernels: by dtype of a contraction, the target features of which one must be present (none listed: always).
+        fusions: what it fuses at run time (`epilogue`, `pointwise`, `norm`, `gelu`, `attention`, `qdq`).
+        conv_math: arithmetic of a float32 convolution, `ieee` or `tf32`.
+        quantized_conv_needs_output: an int8 convolution must be followed by QuantizeLinear.
+    """
+
+    name: str
+    summary: str
+    kinds: tuple[str, ...]
+    vendors: tuple[str, ...]
+    launch_s: float
+    kernels: Mapping[str, tuple[str, ...]]
+    fusions: frozenset[str]
+    conv_math: str = "ieee"
+    quantized_conv_needs_output: bool = False
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def runs_on(self, target: Target) -> bool:
+        """True when this pair exists."""
+        return target.kind in self.kinds and (not self.vendors or target.vendor in self.vendors)
+
+    def has_kernel(self, dtype: DType | str, target: Target) -> bool:
+        """True when a contraction in this type runs natively on the target."""
+        needed = self.kernels.get(_family(dtype))
+        return needed is not None and (not needed or bool(target.features.intersection(needed)))
+
+
+def _family(dtype: DType | str) -> str:
+    name = str(dtype)
+    return "int8" if name == "uint8" else "float8" if name.startswith("float8") else name
+
+
+def names() -> list[str]:
+    """Names of all executors."""
+    folder = files("eopt.backends.executors")
+    return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
+
+
+@cache
+def load(name: str) -> Executor:
+    """An executor by name.
+
+    Raises:
+        UsageError: no such executor.
+    """
+    if name not in names():
+        close = get_close_matches(name, names(), 3)
+        raise UsageError(f"no executor {name!r}; {'did you mean ' + ', '.join(close) if close else 'known are'} "
+                         f"{'' if close else ', '.join(names())}".rstrip())  # fmt: skip
+    sheet = yaml.safe_load(files("eopt.backends.executors").joinpath(f"{name}.yaml").read_text(encoding="utf-8"))
+    return Executor(
+        name=name,
+        summary=sheet["summary"],
+        kinds=tuple(sheet["kinds"]),
+        vendors=tuple(sheet.get("vendors", ())),
+        launch_s=float(sheet["launch_us"]) * 1e-6,
+        kernels={dtype: tuple(features) for dtype, features in sheet["kernels"].items()},
+        fusions=frozenset(sheet["fusions"]),
+        conv_math=sheet.get("conv_math", "ieee"),
+        quantized_conv_needs_output=bool(sheet.get("quantized_conv_needs_output", False)),
+    )
+
+
+def default_for(target: Target) -> Executor:
+    """The engine most people run on a target."""
+    if target.vendor == "nvidia" and target.kind != "cpu":
+        return load("tensorrt")
+    return load("onnxruntime" if target.kind == "cpu" or target.vendor == "raspberry" else "torch-compile")

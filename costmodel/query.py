@@ -1,0 +1,93 @@
+"""The question a cost model answers, and the answer: one kernel on one target by one executor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from eopt.backends.executor import Executor
+from eopt.backends.target import Target
+from eopt.ir.ops import Unit
+from eopt.ir.types import DType
+
+
+class Basis(StrEnum):
+    """Where a figure comes from."""
+
+    MEASURED = "measured"
+    PREDICTED = "predicted"
+    EXTRAPOLATED = "extrapolated"
+    ESTIMATED = "estimated"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A figure with the bounds of its 90 % interval."""
+
+    mid: float
+    lo: float
+    hi: float
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A concrete kernel: what is executed at once, an operator or a fused group.
+
+    Attributes:
+        name: the operator that dominates it, as `Conv` or `com.microsoft.FusedConv`.
+        flops: arithmetic by unit and dtype.
+        activation_bytes: bytes of activations crossing its boundary, in and out.
+        weight_bytes: bytes of weights it reads.
+        gemm: (batch, m, n, k) of its contraction, if it has one: tiles and waves follow from it.
+        elements: elements of its largest result: the parallelism of vector work.
+    """
+
+    name: str
+    flops: tuple[tuple[Unit, DType, float], ...]
+    activation_bytes: float
+    weight_bytes: float
+    gemm: tuple[int, int, int, int] | None = None
+    elements: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Latency and gross energy of one execution.
+
+    Attributes:
+        energy_scope: `board` for accelerators, `package` for CPUs: what the joules are drawn by.
+        terms: joules by cause (static, flops, dram, llc).
+        launch_s: the part of the latency that is launching, not working.
+        reasons: what was assumed.
+    """
+
+    latency_s: Interval
+    energy_j: Interval
+    energy_scope: str
+    basis: Basis
+    terms: Mapping[str, float]
+    launch_s: float
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def power_w(self) -> float:
+        """Mean power over the latency."""
+        return self.energy_j.mid / self.latency_s.mid
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """No answer, and why. Never zero."""
+
+    reasons: tuple[str, ...]
+
+
+class CostModel(Protocol):
+    """Anything that prices kernels."""
+
+    def query(self, kernel: Kernel, target: Target, executor: Executor) -> Cost | Unknown:
+        """Cost of one execution of a kernel."""
+        ...

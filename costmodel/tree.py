@@ -1,0 +1,265 @@
+"""Price a whole model: every operator, fused group and region, on one target by one executor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from immutables import Map
+
+from eopt.backends.executor import Executor
+from eopt.backends.fusion import Group, fuse
+from eopt.backends.target import Target
+from eopt.costmodel.features import Operand, kernel_of
+from eopt.costmodel.prior import Prior
+from eopt.costmodel.query import Cost, CostModel, Interval, Unknown
+from eopt.ir.errors import UsageError
+from eopt.ir.model import Model
+from eopt.ir.node import Op, Region
+from eopt.ir.ops import OpView, Trait, spec, view
+from eopt.ir.specialize import specialize
+from eopt.ir.types import concrete
+
+BATCH_NAMES = ("batch", "batch_size", "n", "bs", "b")
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What is priced: hardware, engine, and the extents of symbolic dims."""
+
+    target: Target
+    executor: Executor
+    bindings: Map[str, int] = field(default_factory=Map)
+    cost_model: CostModel = field(default_factory=Prior)
+    phase: str = "forward"
+
+
+@dataclass(frozen=True)
+class Priced:
+    """A priced model.
+
+    Attributes:
+        costs: by uid of each executed operator: its cost, or that of its whole group.
+        groups: fused groups; their members are in `costs` once, under the first member.
+        free: operators that execute nothing (views, constants, absorbed dequantisations).
+    """
+
+    model: Model
+    situation: Situation
+    costs: Mapping[int, Cost | Unknown]
+    groups: Mapping[int, Group]
+    free: frozenset[int]
+
+    @cached_property
+    def known(self) -> dict[int, Cost]:
+        """Costs that are known."""
+        return {uid: cost for uid, cost in self.costs.items() if isinstance(cost, Cost)}
+
+    @cached_property
+    def unknown(self) -> dict[int, Unknown]:
+        """What could not be priced, with reasons."""
+        return {uid: cost for uid, cost in self.costs.items() if isinstance(cost, Unknown)}
+
+    @property
+    def energy_j(self) -> Interval:
+        """Joules of one execution, the known part."""
+        return _total([cost.energy_j for cost in self.known.values()])
+
+    @property
+    def latency_s(self) -> Interval:
+        """Seconds of one execution, kernels back to back, the known part."""
+        return _total([cost.latency_s for cost in self.known.values()])
+
+    @property
+    def power_w(self) -> float | None:
+        """Mean power; None when nothing could be priced."""
+        return self.energy_j.mid / self.latency_s.mid if self.known else None
+
+    @property
+    def launch_share(self) -> float | None:
+        """Share of the latency that is launch overhead."""
+        launch = sum(cost.launch_s for cost in self.known.values())
+        return launch / self.latency_s.mid if self.known else None
+
+    @property
+    def terms(self) -> dict[str, float]:
+        """Joules by cause."""
+        terms: dict[str, float] = {}
+        for cost in self.known.values():
+            for name, joules in cost.terms.items():
+                terms[name] = terms.get(name, 0.0) + joules
+        return terms
+
+    @cached_property
+    def shares(self) -> dict[int, tuple[float, float]]:
+        """(energy_j, latency_s) of each executed operator; a group's are divided by its members' own work."""
+        shared: dict[int, tuple[float, float]] = {}
+        for uid, cost in self.known.items():
+            members = self.groups[uid].members if uid in self.groups else (self._op(uid),)
+            weights = [self._weight(op) for op in members]
+            whole = sum(weights)
+            for op, weight in zip(members, weights, strict=True):
+                share = weight / whole
+                shared[op.uid] = (cost.energy_j.mid * share, cost.latency_s.mid * share)
+        return shared
+
+    def region(self, region: Region) -> tuple[float, float]:
+        """(energy_j, latency_s) of everything below a region, the known part."""
+        parts = [self.shares[op.uid] for op in region.leaves() if op.uid in self.shares]
+        return sum(part[0] for part in parts), sum(part[1] for part in parts)
+
+    def group_of(self, uid: int) -> str:
+        """Kind of the fused group an operator is in, '' outside."""
+        return self._kinds.get(uid, "")
+
+    @cached_property
+    def _kinds(self) -> dict[int, str]:
+        return {op.uid: group.kind for group in self.groups.values() for op in group.members}
+
+    def _op(self, uid: int) -> Op:
+        return self.model.index.op(uid)
+
+    def _weight(self, op: Op) -> float:
+        described, seen = spec(op.op, op.domain), self._views.get(op.uid)
+        if described is None or seen is None:
+            return 1.0
+        work = described.work(seen)
+        return work.flops + work.read_bytes + work.write_bytes + 1.0
+
+    @cached_property
+    def _views(self) -> dict[int, OpView | None]:
+        return self.model.get(_views, self.situation.bindings)
+
+
+def price(model: Model, situation: Situation) -> Priced:
+    """Price one forward execution; computed once for a model and a situation."""
+    return model.get(_price, situation.target, situation.executor, situation)
+
+
+def _price(model: Model, target: Target, executor: Executor, situation: Situation) -> Priced:
+    views = model.get(_views, situation.bindings)
+    fusion = fuse(model, executor, target)
+    constant = model.get(_constants)
+    groups = {group.members[0].uid: group for group in fusion.groups}
+    grouped = {op.uid: group.members[0].uid for group in fusion.groups for op in group.members}
+    operands = _operands(model, views, fusion.absorbed, constant)
+    costs: dict[int, Cost | Unknown] = {}
+    free: set[int] = set()
+    for op in model.leaves():
+        if op.uid in fusion.absorbed or op.uid in constant or _is_view(op):
+            free.add(op.uid)
+        elif grouped.get(op.uid, op.uid) == op.uid:
+            group = groups.get(op.uid)
+            members = [m for m in group.members if m.uid not in constant] if group else [op]
+            kernel = kernel_of(model, members, views, operands, group is not None and group.kind == "qdq")
+            costs[op.uid] = (
+                kernel if isinstance(kernel, Unknown) else situation.cost_model.query(kernel, target, executor)
+            )
+    return Priced(model, situation, costs, groups, frozenset(free - set(grouped)))
+
+
+def _is_view(op: Op) -> bool:
+    described = spec(op.op, op.domain)
+    return described is not None and Trait.VIEW in described.traits
+
+
+def _constants(model: Model) -> frozenset[int]:
+    """Operators that depend on weights only: executors fold them when they load the model."""
+    found: set[int] = set()
+    for op in model.leaves():
+        producers = [model.producer(name) for name in op.reads]
+        fixed = all(
+            producer.uid in found if producer else name in model.weights and model.constant(name) is not None
+            for name, producer in zip(op.reads, producers, strict=True)
+        )
+        if fixed and not op.attrs.graphs:
+            found.add(op.uid)
+    return frozenset(found)
+
+
+def _views(model: Model, bindings: Map[str, int]) -> dict[int, OpView | None]:
+    """Operators with dims bound; shapes computed at run time are inferred again from the bound inputs."""
+    views = {op.uid: view(model, op, bindings) for op in model.leaves()}
+    if all(found is not None for found in views.values()) or not bindings:
+        return views
+    bound = specialize(model, bindings)
+    return {op.uid: views[op.uid] or view(bound, op, bindings) for op in bound.leaves()}
+
+
+def _operands(
+    model: Model, views: Mapping[int, OpView | None], absorbed: frozenset[int], constant: frozenset[int]
+) -> dict[str, Operand]:
+    """Bytes of every value. An absorbed dequantisation hands its integers on; constants count as weights."""
+    operands = {name: Operand(model.weights.nbytes(name), True) for name in model.weights}
+    for op in model.leaves():
+        seen = views[op.uid]
+        if seen is None:
+            continue
+        for position, name in enumerate(op.inputs):
+            tensor = seen.inputs[position]
+            if name and tensor and name not in operands:
+                operands[name] = Operand(tensor.nbytes, False)
+        passes_on = op.uid in absorbed and op.inputs[0] in operands
+        for value, tensor in zip((v for v in op.outputs if v.id), seen.outputs, strict=True):
+            held = operands[op.inputs[0] or ""].nbytes if passes_on else tensor.nbytes
+            operands[value.id] = Operand(held, op.uid in constant)
+    return operands
+
+
+def _total(parts: list[Interval]) -> Interval:
+    """Errors of one prior point the same way, so bounds add up like the estimates."""
+    return Interval(sum(p.mid for p in parts), sum(p.lo for p in parts), sum(p.hi for p in parts))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two models priced in one situation.
+
+    Attributes:
+        undecided: operators that differ between them and have no known cost.
+    """
+
+    before_j: float
+    after_j: float
+    undecided: tuple[str, ...]
+
+
+def compare(before: Model, after: Model, situation: Situation) -> Difference:
+    """The paired difference of two whole trees."""
+    old, new = price(before, situation), price(after, situation)
+    changed = [op for op in _unknown_ops(new) if not _same(before, op)]
+    changed += [op for op in _unknown_ops(old) if not _same(after, op)]
+    return Difference(old.energy_j.mid, new.energy_j.mid, tuple(dict.fromkeys(op.op for op in changed)))
+
+
+def _unknown_ops(priced: Priced) -> list[Op]:
+    return [priced.model.index.op(uid) for uid in priced.unknown]
+
+
+def _same(model: Model, op: Op) -> bool:
+    return op.uid in model.index.nodes and model.node(op.uid) == op
+
+
+def bindings_for(model: Model, batch: int | None, bind: Mapping[str, int]) -> Map[str, int]:
+    """Extents for the symbolic dims of the inputs: `batch` for the leading dim of a usual name (1 by default).
+
+    Raises:
+        UsageError: a dim has no extent, or a name is not in the model; the message says which there are.
+    """
+    dims = list(dict.fromkeys(dim for feed in model.feeds for dim in feed.shape or () if isinstance(dim, str)))
+    unknown = [name for name in bind if name not in dims]
+    if unknown:
+        raise UsageError(f"--bind {unknown[0]}: no such dim; the model has {', '.join(dims) or 'no symbolic dims'}")
+    leading = {feed.shape[0] for feed in model.feeds if feed.shape and isinstance(feed.shape[0], str)}
+    bound = dict(bind)
+    for dim in dims:
+        if dim not in bound and (dim in leading or dim.lower() in BATCH_NAMES):
+            bound[dim] = batch or 1
+    missing = [dim for dim in dims if dim not in bound]
+    if missing:
+        listed = " ".join(f"--bind {dim}=N" for dim in missing)
+        raise UsageError(f"the model has symbolic dims without an extent: {', '.join(missing)}; give {listed}")
+    if batch is not None and not leading and concrete(model.feeds[0].shape) is not None:
+        raise UsageError("--batch: the model has a fixed batch size; export it with a symbolic first dim")
+    return Map(bound)
