@@ -98,4 +98,4 @@ class Percentile:
 
 def observer(kind: ObserverKind, percentile: float) -> Observer:
     """A fresh observer."""
-    return MinMax() if kind is ObserverKind.MINMAX else Percentile(percentile)
+    return MinMax() if kind == ObserverKind.MINMAX else Percentile(percentile)

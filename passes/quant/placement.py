@@ -2,8 +2,8 @@
 
 Convolutions write int8, because executors have no kernel from int8 to float. Matrix products write float, which is both
 faster and more exact in front of the normalisations and activations that follow them (docs/adr/0005). A bridge is a
-cheap operator between int8 ones; leaving it in float would cost a boundary (DequantizeLinear, QuantizeLinear) on each
-side.
+cheap operator behind int8 ones that computes in int8 too: in front of others, because leaving it in float would cost a
+boundary (DequantizeLinear, QuantizeLinear) on each side, and elsewhere if it leaves fewer values to dequantise.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from eopt.passes.quant.candidates import Anchor
 WRITES_INT8 = frozenset({"Conv"})
 SAME_GRID = frozenset({"MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze"})
 BRIDGES = SAME_GRID | {"Add", "Concat", "AveragePool", "GlobalAveragePool"}
+SHRINKING = frozenset({"Add", "MaxPool", "AveragePool", "GlobalAveragePool"})  # fewer values come out than go in
 ACTIVATIONS = frozenset({"Relu", "Clip"})  # they vanish in the saturation of the QuantizeLinear behind them
 
 
@@ -103,12 +104,13 @@ def _writes(model: Model, ops: Sequence[Op]) -> dict[str, int]:
 
 
 def _bridges(model: Model, anchors: Sequence[Anchor], blocked: frozenset[str]) -> list[Op]:
-    """Bridges with int8 on all inputs and some int8 user, in execution order."""
+    """Bridges with int8 on all inputs that have some int8 user or leave less to dequantise, in execution order."""
     reads = {anchor.op.uid: {anchor.data} for anchor in anchors}
     kept: list[Op] = []
     for op in reversed(_possible_bridges(model, anchors, blocked)):
         result = tail(model, op)
-        if any(result in reads.get(user.uid, ()) for user in model.users(result)):
+        shrinks = op.op in SHRINKING and not model.is_output(result)
+        if shrinks or any(result in reads.get(user.uid, ()) for user in model.users(result)):
             kept.append(op)
             reads[op.uid] = set(float_inputs(model, op))
     return kept[::-1]

@@ -54,12 +54,12 @@ def scheme(activation: Activation, target: Target | None, executor: Executor | N
         UsageError: uint8 activations where only symmetric int8 has kernels.
     """
     if _on_accelerator(target, executor):
-        if activation is Activation.UINT8:
+        if activation == Activation.UINT8:
             raise UsageError(
                 "quant{activation=uint8}: this target computes on int8 with zero point 0; use int8 or auto"
             )
         return Scheme(DType.INT8, symmetric=True, weight_limit=FULL_RANGE, integer_bias=False)
-    dtype = DType.INT8 if activation is Activation.INT8 else DType.UINT8
+    dtype = DType.INT8 if activation == Activation.INT8 else DType.UINT8
     return Scheme(dtype, symmetric=False, weight_limit=_weight_limit(target), integer_bias=True)
 
 

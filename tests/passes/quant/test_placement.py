@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from eopt.passes.quant import candidates, placement
 
 RESIDUAL = """(float[N,4,8,8] x) => (float[N,3] y) {
@@ -53,6 +55,21 @@ def test_a_bridge_needs_int8_on_both_sides(build, normal):
     assert (first.reads, second.reads) == ({"x"}, {"s"})
 
 
+@pytest.mark.parametrize(
+    ("bridge", "kept"), [("Add(a, x)", True), ("GlobalAveragePool(a)", True), ("Flatten(a)", False)]
+)
+def test_in_front_of_float_a_bridge_has_to_leave_less(build, normal, bridge, kept):
+    graph = f"(float[N,4,8,8] x) => (float y) {{ a = Conv<pads=[1,1,1,1]>(x, w) b = {bridge} y = Exp(b) }}"
+    (cluster,) = placed(build(graph, w=normal(4, 4, 3, 3)))
+    assert [op.output for op in cluster.bridges] == (["b"] if kept else [])
+
+
+def test_a_graph_output_is_bridged_only_for_others(build, normal):
+    graph = "(float[N,4,8,8] x) => (float[N,4,8,8] y) { a = Conv<pads=[1,1,1,1]>(x, w) y = Add(a, x) }"
+    (cluster,) = placed(build(graph, w=normal(4, 4, 3, 3)))
+    assert not cluster.bridges
+
+
 def test_matrix_products_write_float_and_share_their_input(build, normal):
     graph = """(float[N,4] x) => (float[N,4] y) {
       q = MatMul(x, w1)
@@ -77,5 +94,5 @@ def test_an_activation_with_other_users_is_not_absorbed(build, normal):
 def test_a_blocked_tensor_ends_a_chain_of_bridges(build, normal):
     model = residual(build, normal)
     first, head = placed(model, blocked=frozenset({"p"}))
-    assert not first.bridges  # u only leads to p, and s only to u
+    assert [op.output for op in first.bridges] == ["s", "u"]
     assert head.reads == {"f"}
