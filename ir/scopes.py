@@ -206,3 +206,13 @@ def _split(stuck: list[_Group]) -> list[_Group]:
         _Group(f"{stuck[chosen].name}#{piece}", [members[uid] for uid in run]) for piece, run in enumerate(runs[chosen])
     ]
     return [*(group for number, group in enumerate(stuck) if number != chosen), *pieces]
+
+
+def shared(paths: Sequence[Scope]) -> Scope:
+    """The longest scope all paths begin with; empty for none."""
+    common: list[tuple[str, str]] = []
+    for level in zip(*paths, strict=False):
+        if len(set(level)) > 1:
+            break
+        common.append(level[0])
+    return tuple(common)
