@@ -78,7 +78,8 @@ def expected(feeds: Sequence[Value]) -> str:
 
 
 def synthetic(feeds: Sequence[Value], limits: Mapping[str, int], seed: int, samples: int = 4) -> Dataset:
-    """Seeded random samples for a model nobody gave data for: normal floats, integers below `limits`."""
+    """Seeded random samples for a model nobody gave data for: normal floats, indices below `limits`, other integers 1
+    (most are masks, and a mask at random leaves rows that attend to nothing)."""
     rng = np.random.default_rng(seed)
     arrays: dict[str, Array] = {}
     for value in feeds:
@@ -89,7 +90,9 @@ def synthetic(feeds: Sequence[Value], limits: Mapping[str, int], seed: int, samp
         if value.dtype.is_float:
             arrays[value.id] = rng.standard_normal(shape).astype(value.dtype.numpy)
         else:
-            arrays[value.id] = rng.integers(0, limits.get(value.id, 2), shape).astype(value.dtype.numpy)
+            below = limits.get(value.id)
+            drawn = np.ones(shape) if below is None else rng.integers(0, below, shape)
+            arrays[value.id] = drawn.astype(value.dtype.numpy)
     return Dataset(arrays)
 
 

@@ -114,8 +114,8 @@ def _regrown(index: Index) -> Index:
 
 def _finish(model: Model, index: Index, old: tuple[Op, ...], weights: Mapping[str, np.ndarray[Any, Any]]) -> Model:
     for value in (value.id for op in old for value in op.outputs):
-        orphaned = value in index.users or model.is_output(value)
-        if value and orphaned and value not in index.producers:
+        wanted = value in index.users or model.is_output(value)
+        if value and wanted and value not in index.producers and value not in weights:
             raise ValueError(f"value {value!r} is still in use but has lost its producer")
     rewritten = model.with_index(index)
     return rewritten.with_weights(weights) if weights else rewritten

@@ -16,8 +16,7 @@ SMALL_BYTES = 4096
 
 
 def fold_constants(model: Model) -> Model:
-    """Compute constant operators once. Equal computations on a tied weight are made once and shared."""
-    done: dict[tuple[Any, ...], str] = {}
+    """Compute constant operators once and for all; equal ones on a tied weight have been merged before."""
     for op in model.leaves():
         function = _FOLDERS.get(op.op) if not op.domain else None
         if function is None or len(op.outputs) != 1 or model.is_output(op.output):
@@ -25,16 +24,33 @@ def fold_constants(model: Model) -> Model:
         arrays = [model.constant(name) if name else None for name in op.inputs]
         if not arrays or any(array is None and name for array, name in zip(arrays, op.inputs, strict=True)):
             continue
-        key = (op.op, op.inputs, op.attrs)
-        if key in done:
-            model = model.replace([op], [], renames={op.output: done[key]})
-            continue
         result = function(op, [array for array in arrays if array is not None])
         if result is None or not _worth_it(result, arrays):
             continue
-        done[key] = op.output
         model = model.replace([op], [], weights={op.output: np.ascontiguousarray(result)})
     return model
+
+
+_RANDOM = ("Random", "Multinomial", "Bernoulli")
+
+
+def merge_equal(model: Model) -> Model:
+    """Compute once what is computed twice: the same operator on the same values with the same attributes."""
+    seen: dict[tuple[Any, ...], Op] = {}
+    for leaf in model.leaves():
+        op = model.index.op(leaf.uid)  # its inputs may have been renamed on the way
+        if op.attrs.graphs or op.op.startswith(_RANDOM) or any(model.is_output(value.id) for value in op.outputs):
+            continue
+        key = (op.op, op.domain, op.inputs, op.attrs, len(op.outputs))
+        first = seen.setdefault(key, op)
+        if first is not op and not _captured(model, op):
+            pairs = zip(op.outputs, first.outputs, strict=True)
+            model = model.replace([op], [], renames={gone.id: kept.id for gone, kept in pairs})
+    return model
+
+
+def _captured(model: Model, op: Op) -> bool:
+    return any(value.id not in user.inputs for value in op.outputs for user in model.users(value.id))
 
 
 def _worth_it(result: Array, arrays: list[Array | None]) -> bool:

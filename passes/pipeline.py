@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -9,7 +10,7 @@ from typing import Any, Self
 import yaml
 
 from eopt.backends.base import Array, Feed
-from eopt.ir.errors import UsageError
+from eopt.ir.errors import InputError, UsageError
 from eopt.ir.model import Model
 from eopt.ir.verify import verify
 from eopt.passes import blame, registry
@@ -133,7 +134,12 @@ def _step(
     contract = loosest([*kept, item.contract])
     if verification.override is not None and not isinstance(contract, Exact):
         contract = verification.override
-    verdict = contract.check(_outputs(original, context, verification), _outputs(outcome.model, context, verification))
+    reference = _outputs(original, context, verification)
+    try:
+        rewritten = _outputs(outcome.model, context, verification)
+    except InputError as error:  # the original runs: what the pass made does not, which no contract allows
+        return Step(str(item), outcome, Verdict(False, -math.inf, 0.0, "dB"), f"the result does not run: {error}")
+    verdict = contract.check(reference, rewritten)
     broken = "" if verdict.holds else blame.first_broken(original, outcome.model, context, verification.batches)
     return Step(str(item), outcome, verdict, broken)
 

@@ -18,22 +18,18 @@ from eopt.ir.types import Value
 from eopt.ir.weights import InlineWeight
 from eopt.ir.wire import KEEP_BYTES
 from eopt.passes.base import Change, Context, Outcome, Pass
-from eopt.passes.fold import fold_constants
+from eopt.passes.fold import fold_constants, merge_equal
 from eopt.passes.rewrite import Rule, apply_rules
 from eopt.passes.tidy import RULES
-
-# Fusions belong to the `fuse` pass, where each has a reason, a gate and a test.
-_NOT_HERE = (
-    "fuse_bn_into_conv", "fuse_matmul_add_bias_into_gemm", "fuse_add_bias_into_conv", "fuse_pad_into_conv",
-    "fuse_qkv", "fuse_consecutive_log_softmax",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Simplify(Pass):
-    """Fold constants, remove dead and redundant operators (onnxsim, then constant subtrees of large weights).
+    """Fold constants, remove dead, repeated and redundant operators.
 
-    onnxsim sees the model without its weights: large ones take part as inputs, so models of any size pass.
+    onnxsim folds what depends on shapes and small constants; it sees the model without its weights (large ones take
+    part as inputs), so models of any size pass. Its graph optimiser stays off: it drops a Reshape that GPT-2 needs
+    (onnxsim 0.8.1), and eopt's own rules have reasons and tests. Subtrees of large weights are folded by eopt.
     """
 
     name: ClassVar[str] = "simplify"
@@ -48,8 +44,8 @@ class Simplify(Pass):
         context.progress("simplify", 0, 3)
         simplified, notes = _with_onnxsim(model)
         context.progress("simplify", 1, 3)
-        tidied = apply_rules(simplified, RULES, replace(context, gate=None), "simplify")
-        folded = fold_constants(tidied.model).swept()
+        tidied = apply_rules(merge_equal(simplified), RULES, replace(context, gate=None), "simplify")
+        folded = merge_equal(fold_constants(tidied.model)).swept()
         context.progress("simplify", 3, 3)
         return Outcome(folded, (*_changes(model, folded), *tidied.applied), notes=notes)
 
@@ -95,7 +91,7 @@ def _run_onnxsim(proto: ModelProto) -> ModelProto:
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             import onnxsim
 
-            simplified, _ = onnxsim.simplify(proto, check_n=0, skipped_optimizers=list(_NOT_HERE), certify=False)
+            simplified, _ = onnxsim.simplify(proto, check_n=0, perform_optimization=False, certify=False)
     finally:
         logging.disable(level)
     return simplified

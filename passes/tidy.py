@@ -62,4 +62,27 @@ def identity(m: Matcher, op: Op) -> Replacement:
     return Replacement([op], [], renames={op.output: source or ""})
 
 
-RULES = (split_sequence, transpose_pair, identity)
+_NEUTRAL = {"Mul": 1.0, "Div": 1.0, "Add": 0.0, "Sub": 0.0}
+
+
+@rule("redundant", "Cast", "Reshape", "Expand", "Transpose", "Concat", *_NEUTRAL, exempt=True)
+def redundant(m: Matcher, op: Op) -> Replacement:
+    """An operator that returns its input: same type, same shape, nothing changed."""
+    source = op.inputs[0] or ""
+    if op.op in _NEUTRAL:
+        neutral, source = m.constant_input(op)
+        m.need(neutral == _NEUTRAL[op.op], f"{op.op} with {neutral:g} changes its operand", op)
+        m.need(op.op not in ("Div", "Sub") or source == op.inputs[0], "the constant is on the left", op)
+    if op.op == "Transpose":
+        perm = op.attrs.get("perm")
+        m.need(perm and perm == tuple(range(len(perm))), "the axes are moved", op)
+    m.need(op.op != "Concat" or len(op.inputs) == 1, "several values are joined", op)
+    before, after = m.model.value(source), m.model.value(op.output)
+    m.need(before.shape is not None and before.shape == after.shape, "the shape changes or is unknown", op)
+    m.need(before.dtype is not None and before.dtype == after.dtype, "the type changes or is unknown", op)
+    m.need(not m.model.is_output(op.output), f"{op.output!r} is a graph output", op)
+    m.need(all(op.output in user.inputs for user in m.model.users(op.output)), "a subgraph captures the value", op)
+    return Replacement([op], [], renames={op.output: source})
+
+
+RULES = (split_sequence, transpose_pair, identity, redundant)
