@@ -75,9 +75,7 @@ def _types(domain: str, name: str, version: int) -> tuple[frozenset[str], ...]:
     schema = defs.get_schema(name, version, domain)
     allowed = {item.type_param_str: frozenset(item.allowed_type_strs) for item in schema.type_constraints}
     ports = (*schema.inputs, *schema.outputs)
-    return tuple(port.type_str for port in ports), tuple(
-        allowed.get(p.type_str, frozenset({p.type_str})) for p in ports
-    )
+    return tuple(allowed.get(port.type_str, frozenset({port.type_str})) for port in ports)
 
 
 def _allows(op: Op, version: int, to: DType) -> list[bool]:
