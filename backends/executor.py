@@ -15,6 +15,9 @@ from eopt.ir.errors import UsageError
 from eopt.ir.types import DType
 
 
+_MATRIX = "matrix"  # instead of a feature: the sheet has a matrix rate for the type
+
+
 @dataclass(frozen=True)
 class Executor:
     """An engine with its capabilities; the files in `backends/executors/` say where each fact is from.
@@ -47,8 +50,12 @@ class Executor:
 
     def has_kernel(self, dtype: DType | str, target: Target) -> bool:
         """True when a contraction in this type runs natively on the target."""
-        needed = self.kernels.get(_family(dtype))
-        return needed is not None and (not needed or bool(target.features.intersection(needed)))
+        family = _family(dtype)
+        needed = self.kernels.get(family)
+        if needed is None:
+            return False
+        in_sheet = _MATRIX in needed and family in target.matrix
+        return not needed or in_sheet or bool(target.features.intersection(needed))
 
 
 def _family(dtype: DType | str) -> str:
