@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from typing import ClassVar
 
-from eopt.backends.data import Dataset
 from eopt.ir.errors import InputError, UsageError
 from eopt.ir.model import Model
 from eopt.passes.base import Change, Context, Granularity, Outcome, Pass
 from eopt.passes.contract import Contract, Sqnr
-from eopt.passes.quant import calibrate, candidates, gating, insert, placement
-from eopt.passes.quant.calibrate import Range
+from eopt.passes.quant import candidates, gating, insert, placement
+from eopt.passes.quant.calibrate import Calibration, observe
 from eopt.passes.quant.candidates import RULE, Anchor
 from eopt.passes.quant.observers import ObserverKind, observer
 from eopt.passes.quant.params import Grid
@@ -29,9 +27,6 @@ PER_AXIS_OPSET = 13  # the first in which DequantizeLinear takes one scale per c
 QUANTISED = frozenset(
     {"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
 )
-
-NEVER_SEEN = "calibration saw no value of {!r}"
-NOT_FINITE = "calibration saw NaN or infinity in {!r}"
 
 
 class WeightType(StrEnum):
@@ -100,38 +95,17 @@ class Quant(Pass):
                 f"opset {model.opsets.get('', 0)}: quant needs {PER_AXIS_OPSET} or later; "
                 "convert the model with onnx.version_converter.convert_version"
             )
-        clusters, unfit, ranges = self._placed(model, anchors, context.data, context)
-        outcome = self._quantised(model, clusters, ranges, numbers, context)
-        return replace(outcome, refused=(*refused, *unfit, *outcome.refused))
-
-    def _placed(
-        self, model: Model, anchors: Sequence[Anchor], data: Dataset, context: Context
-    ) -> tuple[tuple[Cluster, ...], list[Change], dict[str, Range]]:
-        """Clusters of which every tensor has a range, the anchors left out, and the ranges."""
         wanted = {name for cluster in placement.clusters(model, anchors) for name in cluster.tensors}
         make = partial(observer, self.observer, self.percentile)
-        seen = calibrate.ranges(model, sorted(wanted), data, context, make)
-        ranges = {name: found for name, found in seen.items() if found and all(map(math.isfinite, found))}
-        reasons = {
-            name: NEVER_SEEN if found is None else NOT_FINITE for name, found in seen.items() if name not in ranges
-        }
-        broken = {anchor.op.uid: sorted(placement.touched(model, anchor) & reasons.keys()) for anchor in anchors}
-        unfit = [
-            Change(RULE, where(model, anchor.op), reason=reasons[names[0]].format(names[0]))
-            for anchor in anchors
-            if (names := broken[anchor.op.uid])
-        ]
-        fit = [anchor for anchor in anchors if not broken[anchor.op.uid]]
-        return placement.clusters(model, fit, frozenset(reasons)), unfit, ranges
+        seen = observe(model, sorted(wanted), context.data, context, make)
+        fit, unfit = _usable(model, anchors, seen.unusable)
+        clusters = placement.clusters(model, fit, frozenset(seen.unusable))
+        outcome = self._quantised(model, clusters, _grids(model, clusters, seen, numbers), numbers, context)
+        return replace(outcome, refused=(*refused, *unfit, *outcome.refused))
 
     def _quantised(
-        self, model: Model, clusters: Sequence[Cluster], ranges: Mapping[str, Range], numbers: Scheme, context: Context
+        self, model: Model, clusters: Sequence[Cluster], grids: Mapping[str, Grid], numbers: Scheme, context: Context
     ) -> Outcome:
-        grids: dict[str, Grid] = {}
-        for cluster in clusters:
-            grids |= {name: numbers.grid(*ranges[name]) for name in cluster.tensors}
-            for name, source in placement.handed_on(model, cluster).items():
-                grids[name] = grids[source]
         anchors = [anchor for cluster in clusters for anchor in cluster.anchors]
         weights = weight_grids(model, anchors, grids, numbers.weight_limit, self.per_channel)
 
@@ -140,3 +114,26 @@ class Quant(Pass):
 
         outcome = gating.decide(model, clusters, apply, context)
         return replace(outcome, model=outcome.model.swept())
+
+
+def _usable(model: Model, anchors: Sequence[Anchor], unusable: Mapping[str, str]) -> tuple[list[Anchor], list[Change]]:
+    """Anchors all of whose tensors have a range, and refusals of the others."""
+    usable: list[Anchor] = []
+    refused: list[Change] = []
+    for anchor in anchors:
+        reasons = [unusable[name] for name in sorted(placement.touched(model, anchor)) if name in unusable]
+        if reasons:
+            refused.append(Change(RULE, where(model, anchor.op), reason=reasons[0]))
+        else:
+            usable.append(anchor)
+    return usable, refused
+
+
+def _grids(model: Model, clusters: Sequence[Cluster], seen: Calibration, numbers: Scheme) -> dict[str, Grid]:
+    """The grid of every quantised activation."""
+    grids: dict[str, Grid] = {}
+    for cluster in clusters:
+        grids |= {name: numbers.grid(*seen.ranges[name]) for name in cluster.tensors}
+        for name, source in placement.handed_on(model, cluster).items():
+            grids[name] = grids[source]
+    return grids
