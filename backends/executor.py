@@ -14,7 +14,6 @@ from eopt.backends.target import Target
 from eopt.ir.errors import UsageError
 from eopt.ir.types import DType
 
-
 _MATRIX = "matrix"  # instead of a feature: the sheet has a matrix rate for the type
 
 

@@ -40,7 +40,7 @@ ACTIVE_SHARE = 0.1  # clocks, fabric and leakage at temperature once anything ru
 def static_power_w(target: Target) -> tuple[float, tuple[str, ...]]:
     """Power of a busy chip that does nothing, in W, and what had to be assumed for it."""
     if target.tdp_w is None:
-        return 0.0, ("no TDP in the sheet: static power left out",)
+        return target.idle_w or 0.0, ("no TDP in the sheet: static power is the idle power alone",)
     active = ACTIVE_SHARE * target.tdp_w
     if target.idle_w is not None:
         return target.idle_w + active, ()
