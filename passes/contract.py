@@ -112,4 +112,4 @@ def _all_equal(reference: Sequence[dict[str, Array]], rewritten: Sequence[dict[s
 
 
 def _number(value: float) -> str:
-    return f"{value:.1f}" if math.isfinite(value) else str(value)
+    return f"{value:.3g}" if math.isfinite(value) else str(value)

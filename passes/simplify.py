@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import logging
+import sys
 from collections import Counter
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from onnx import ModelProto, NodeProto
 
@@ -89,12 +90,24 @@ def _run_onnxsim(proto: ModelProto) -> ModelProto:
     logging.disable(logging.WARNING)
     try:
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            import onnxsim
-
+            onnxsim = _import_onnxsim()
             simplified, _ = onnxsim.simplify(proto, check_n=0, perform_optimization=False, certify=False)
     finally:
         logging.disable(level)
     return simplified
+
+
+def _import_onnxsim() -> Any:
+    """onnxsim imports torch where it finds it, seconds for features that are not used here: it shall not find it."""
+    hidden = "torch" not in sys.modules
+    if hidden:
+        sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        import onnxsim
+    finally:
+        if hidden:
+            del sys.modules["torch"]
+    return onnxsim
 
 
 def _reattached(model: Model, proto: ModelProto) -> Model:
