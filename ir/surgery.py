@@ -77,18 +77,20 @@ def _swap(index: Index, op: Op, new: tuple[Op, ...]) -> Index:
 
 
 def _insertions(index: Index, old: tuple[Op, ...], new: tuple[Op, ...]) -> Iterator[Index]:
-    """Trees with the old operators gone and the new ones in the common region, else where the last old one was."""
+    """Trees with the old operators gone and the new ones in the common region, behind or before the child that held
+    the last old one, else where that one was."""
     positions = {op.uid: index.position(op.uid) for op in old}
     anchor = max(old, key=lambda op: positions[op.uid])
     chains = [list(reversed(index.ancestors(op.uid))) for op in old]
     home = [level[0] for level in zip(*chains, strict=False) if len({region.uid for region in level}) == 1][-1]
     parent = index.region(index.parents[anchor.uid])
-    for region in dict.fromkeys((home.uid, parent.uid)):
-        yield _inserted(index, old, new, index.region(region), positions[anchor.uid])
+    places = dict.fromkeys(((home.uid, 1), (home.uid, 0), (parent.uid, 1)))
+    for region, behind in places:
+        slot = positions[anchor.uid][len(index.ancestors(region))] + behind
+        yield _inserted(index, old, new, index.region(region), slot)
 
 
-def _inserted(index: Index, old: tuple[Op, ...], new: tuple[Op, ...], region: Region, anchor: tuple[int, ...]) -> Index:
-    slot = anchor[len(index.ancestors(region.uid))] + 1
+def _inserted(index: Index, old: tuple[Op, ...], new: tuple[Op, ...], region: Region, slot: int) -> Index:
     index = index.with_children(region, (*region.children[:slot], *new, *region.children[slot:]))
     for op in old:
         index = _swap(index, index.op(op.uid), ())

@@ -7,6 +7,7 @@ import binascii
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -138,10 +139,11 @@ class _Parser:
     def _content(self, line: _Line, name: str, dtype: DType, shape: tuple[int, ...]) -> Weight:
         count = int(np.prod(shape, dtype=object))
         if line.peek() == "[":
-            numbers = np.array([float(item) for item in line.numbers()])
+            numbers = line.numbers()
             if len(numbers) != count:
                 line.fail(f"{count} numbers, not {len(numbers)}")
-            return weight_of(numbers.astype(dtype.numpy).reshape(shape))
+            wide = np.array(numbers, np.float64 if dtype.is_float else object)  # int64 does not fit into a float
+            return weight_of(wide.astype(dtype.numpy).reshape(shape))
         kind = line.name("a list, sha256:..., zeros, ones or normal(seed)")
         if kind == "sha256":
             line.rest()
@@ -167,11 +169,11 @@ class _Parser:
 class _Line:
     """The tokens of one line, and where they stand."""
 
-    def __init__(self, content: str, number: int) -> None:
-        self.content, self.number, self.position = content, number, 0
+    def __init__(self, content: str, row: int) -> None:
+        self.content, self.row, self.position = content, row, 0
 
     def fail(self, expected: str) -> NoReturn:
-        raise InputError(f"text form, line {self.number}, column {self.position + 1}: expected {expected}")
+        raise InputError(f"text form, line {self.row}, column {self.position + 1}: expected {expected}")
 
     def _match(self) -> re.Match[str] | None:
         return _TOKEN.match(self.content, self.position)
@@ -219,7 +221,8 @@ class _Line:
             return float(text) if text in ("inf", "-inf", "nan") else self.fail("a number")
         if found is None or not found.group("number"):
             self.fail("a number")
-        return float(self.next())
+        text = self.next()
+        return int(text) if text.lstrip("-").isdigit() else float(text)
 
     def numbers(self) -> list[float]:
         self.expect("[")
@@ -334,9 +337,7 @@ class _Line:
 def _skeleton(opsets: Mapping[str, int]) -> ModelProto:
     entries = [helper.make_opsetid(domain, version) for domain, version in opsets.items()]
     proto = ModelProto(opset_import=entries, ir_version=10)
-    try:
+    with suppress(ValueError):  # a domain onnx does not know sets no bound
         proto.ir_version = max(10, helper.find_min_ir_version_for(entries))
-    except ValueError:
-        pass  # a domain onnx does not know sets no bound
     proto.graph.name = "graph"
     return proto
