@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -40,7 +42,7 @@ def models(draw) -> Model:
             draw(st.sampled_from(["", "a.b"])),
             uid + 1,
         )
-        for uid, (before, after) in enumerate(zip(values, values[1:], strict=False))
+        for uid, (before, after) in enumerate(pairwise(values))
     ]
     depth = draw(st.integers(0, 3))
     children: tuple[Op | Region, ...] = tuple(ops)
