@@ -71,12 +71,15 @@ class _Fuser:
             if op.uid not in self.group_of:
                 self._join(op, fusions)
         groups = {id(group): group for group in self.group_of.values()}
-        done = (Group(g.kind, tuple(g.members)) for g in groups.values() if len(g.members) > 1 and self._allowed(g))
+        done = (Group(g.kind, tuple(g.members)) for g in groups.values() if self._is_kernel(g))
         return Fusion(tuple(done), frozenset(absorbed))
 
-    def _allowed(self, group: _Growing) -> bool:
-        """An executor without general pointwise fusion still knows the patterns of normalisations and GELU."""
+    def _is_kernel(self, group: _Growing) -> bool:
+        """Several operators, or one on integers. Without general pointwise fusion an executor still knows the patterns
+        of normalisations and GELU."""
         fusions = self.executor.fusions
+        if len(group.members) == 1:
+            return group.kind == "qdq"
         if group.kind != "pointwise" or "pointwise" in fusions:
             return True
         kinds = {op.op for op in group.members}

@@ -35,8 +35,8 @@ def run(
     typed.graph.value_info.extend(graph.value_info)
     declared = {info.name for info in graph.input}
     for name in weights:
-        if weights.nbytes(name) <= KEEP_BYTES and weights[name].raw() is None:
-            typed.graph.initializer.append(weights[name].header)
+        if weights.nbytes(name) <= KEEP_BYTES:
+            typed.graph.initializer.append(weights.message(name))
         elif name not in declared:
             typed.graph.input.append(
                 helper.make_tensor_value_info(name, weights[name].header.data_type, weights.shape(name))

@@ -52,6 +52,13 @@ def from_proto(proto: ModelProto, folder: Path | None = None) -> Model:
 
 
 def _import(proto: ModelProto, spans: list[wire.Span | None], file: MappedFile | None, folder: Path | None) -> Model:
+    try:
+        return _build(proto, spans, file, folder)
+    except UnicodeDecodeError:
+        raise InputError("holds a name that is not UTF-8; the file is damaged") from None
+
+
+def _build(proto: ModelProto, spans: list[wire.Span | None], file: MappedFile | None, folder: Path | None) -> Model:
     if not proto.HasField("graph") or not proto.opset_import:
         raise InputError("not an ONNX model: it has no graph or no opset_import")
     opsets = {entry.domain if entry.domain != "ai.onnx" else "": entry.version for entry in proto.opset_import}

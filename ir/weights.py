@@ -150,6 +150,16 @@ class WeightStore(Mapping[str, Weight]):
             raise InputError(f"weight {name!r}: {array.size} elements stored, shape {self.shape(name)} needs others")
         return array.reshape(self.shape(name))
 
+    def message(self, name: str) -> TensorProto:
+        """The whole weight as a tensor message of that name: a copy, meant for small ones."""
+        weight = self._weights[name]
+        raw = weight.raw()
+        tensor = _with_raw(weight.header, raw) if raw is not None else TensorProto.FromString(b"")
+        if raw is None:
+            tensor.CopyFrom(weight.header)
+        tensor.name = name
+        return tensor
+
     def digest(self, name: str) -> str:
         """SHA-256 of type, shape and bytes: equal weights have equal digests, whatever their names."""
         weight, dtype = self._weights[name], self.dtype(name)

@@ -68,7 +68,8 @@ class Matcher:
             raise Miss(f"{value!r} {other}", node)
 
     def user(self, value: str, kind: str | tuple[str, ...], *, domain: str = "") -> Op:
-        """The single user of a value."""
+        """The single user of a value that is no graph output either."""
+        self.need(not self.model.is_output(value), f"{value!r} is a graph output", self.model.producer(value))
         users = self.model.users(value)
         kinds = (kind,) if isinstance(kind, str) else kind
         if len(users) != 1 or users[0].op not in kinds or users[0].domain != domain:

@@ -72,17 +72,11 @@ def _stripped(model: Model) -> ModelProto:
     proto = onnx_out.skeleton(model)
     declared = {info.name for info in proto.graph.input}
     for name in model.weights:
-        if _stays(model, name):
-            tensor = proto.graph.initializer.add()
-            tensor.CopyFrom(model.weights[name].header)
-            tensor.name = name
+        if model.weights.nbytes(name) <= KEEP_BYTES:
+            proto.graph.initializer.append(model.weights.message(name))
         elif name not in declared:
             proto.graph.input.append(infer.info_of(model.value(name)))
     return proto
-
-
-def _stays(model: Model, name: str) -> bool:
-    return model.weights[name].raw() is None and model.weights.nbytes(name) <= KEEP_BYTES
 
 
 def _run_onnxsim(proto: ModelProto) -> ModelProto:

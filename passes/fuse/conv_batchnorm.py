@@ -22,8 +22,9 @@ def conv_batchnorm(m: Matcher, norm: Op) -> Replacement:
     weight = m.constant(conv, 1)
     bias = m.constant(conv, 2).astype(np.float64) if len(conv.inputs) > 2 and conv.inputs[2] else np.zeros_like(mean)
     m.need(len(scale) == len(weight), f"{len(scale)} channels are normalised, {len(weight)} are computed", norm)
-    factor = scale / np.sqrt(variance + norm.attrs.get("epsilon", 1e-5))
-    m.need(np.isfinite(factor).all(), "a variance is negative or not finite", norm)
+    spread = variance + norm.attrs.get("epsilon", 1e-5)
+    m.need(np.isfinite(spread).all() and (spread > 0).all(), "a variance is negative or not finite", norm)
+    factor = scale / np.sqrt(spread)
     folded = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
     names = m.model.fresh(f"{conv.inputs[1]}_bn"), m.model.fresh(f"{norm.output}_bias")
     weights = {
