@@ -68,6 +68,7 @@ def to_onnx(
 
 def _fold_constants(model: Any) -> None:
     """The exporter's own optimiser without its rewrite rules, which would already fold BatchNormalization."""
+    passes.ShapeInferencePass()(model)  # a CastLike folds where its types are known
     optimizer.fold_constants(model)
     passes.RemoveUnusedNodesPass()(model)
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)

@@ -25,7 +25,7 @@ def test_batch_is_symbolic_and_scopes_are_kept(name: str) -> None:
     model = onnx.load(zoo.zoo_model(name))
     assert {entry.type.tensor_type.shape.dim[0].dim_param for entry in model.graph.input} == {"batch"}
     keys = Counter(pair.key for node in model.graph.node for pair in node.metadata_props)
-    # nodes the constant folder puts in (a Split for a torch chunk) come from no module
+    # what the exporter's constant folder makes of a torch chunk, a Split, has no scope
     assert keys["pkg.torch.onnx.name_scopes"] >= 0.98 * len(model.graph.node)
 
 
