@@ -70,7 +70,8 @@ def _build(proto: ModelProto, spans: list[wire.Span | None], file: MappedFile | 
         ordered = scopes.topological(ops)
     except ValueError as error:
         raise InputError(f"graph {proto.graph.name!r}: {error}") from None
-    paths = {op.uid: scopes.scope_of(node) for op, node in zip(ops, nodes, strict=True)}
+    told = {op.uid: scopes.scope_of(node) for op, node in zip(ops, nodes, strict=True)}
+    paths = scopes.inherited(ordered, {uid: scope for uid, scope in told.items() if scope is not None})
     root = scopes.grow(ordered, [paths[op.uid] for op in ordered], len(ops) + 1)
     inputs = tuple(values[info.name] for info in proto.graph.input)
     outputs = tuple(values[info.name] for info in proto.graph.output)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import heapq
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
@@ -25,22 +26,24 @@ Scope = tuple[tuple[str, str], ...]
 """Modules from the outside in, each as (name relative to its parent, class name)."""
 
 OWN_KEY = "eopt.scope"
+_INSTANCE = re.compile(r"#\d+$")
+_NO_MODULE = "_empty_nn_module_stack_from_metadata_hook"  # torch's placeholder for nodes it lost the module of
 _NAMES_KEY = "pkg.torch.onnx.name_scopes"
 _CLASSES_KEY = "pkg.torch.onnx.class_hierarchy"
 
 
-def scope_of(node: NodeProto) -> Scope:
-    """Where an exporter says a node comes from; empty when it says nothing."""
+def scope_of(node: NodeProto) -> Scope | None:
+    """Where an exporter says a node comes from: () is the top level, None when it says nothing."""
     metadata = {entry.key: entry.value for entry in node.metadata_props}
     if OWN_KEY in metadata:
         return parse_own(metadata[OWN_KEY])
     names = _text_list(metadata.get(_NAMES_KEY, ""))
     if names:
-        return _from_dynamo(names, _text_list(metadata.get(_CLASSES_KEY, "")))
+        return None if _NO_MODULE in names else _from_dynamo(names, _text_list(metadata.get(_CLASSES_KEY, "")))
     if "/" in node.name:
         parts = [part for part in node.name.split("/")[:-1] if part]
         return tuple((part, "") for part in parts[:MAX_DEPTH])
-    return ()
+    return None
 
 
 def parse_own(text: str) -> Scope:
@@ -78,8 +81,9 @@ def _from_dynamo(names: list[str], classes: list[str]) -> Scope:
 
 
 def scope_in(index: Index, uid: int) -> Scope:
-    """The scope of a node already in a tree."""
-    return tuple((region.name, region.cls) for region in reversed(index.ancestors(uid)[:-1]))
+    """The scope of a node already in a tree; instances of one module are that module again, and may reunite."""
+    regions = reversed(index.ancestors(uid)[:-1])
+    return tuple((_INSTANCE.sub("", region.name), region.cls) for region in regions)
 
 
 def topological(ops: Sequence[Op], priority: Mapping[int, int] | None = None) -> tuple[Op, ...]:
@@ -216,3 +220,19 @@ def shared(paths: Sequence[Scope]) -> Scope:
             break
         common.append(level[0])
     return tuple(common)
+
+
+def inherited(ops: Sequence[Op], known: Mapping[int, Scope]) -> dict[int, Scope]:
+    """Scopes of all operators, in topological order: one that says nothing of itself gets what its neighbours share."""
+    paths = dict(known)
+    producers = {value.id: op.uid for op in ops for value in op.outputs}
+    users: dict[str, list[int]] = {}
+    for op in ops:
+        for name in op.reads:
+            users.setdefault(name, []).append(op.uid)
+    for op in ops:
+        if op.uid not in paths:
+            around = [producers[name] for name in op.reads if name in producers]
+            around += [uid for value in op.outputs for uid in users.get(value.id, ())]
+            paths[op.uid] = shared([paths[uid] for uid in around if uid in paths])
+    return paths

@@ -121,7 +121,7 @@ def _reattached(model: Model, proto: ModelProto) -> Model:
         ops.append(old if old is not None and _same(old, op) else op)
     ops = list(scopes.topological(ops))
     known = {op.uid: scopes.scope_in(model.index, op.uid) for op in ops if op.uid in model.index.nodes}
-    paths = _inherited(ops, known)
+    paths = scopes.inherited(ops, known)
     weights = {t.name: InlineWeight(t) for t in proto.graph.initializer if t.name not in model.weights}
     root = scopes.grow(ops, [paths[op.uid] for op in ops], max(fresh, model.index.next_uid), model.root.cls)
     return replace(model, root=root, weights=model.weights.updated(weights))
@@ -145,19 +145,3 @@ def _op(node: NodeProto, uid: int, origin: frozenset[int], values: dict[str, Val
 
 def _same(old: Op, new: Op) -> bool:
     return (old.op, old.domain, old.inputs, old.attrs) == (new.op, new.domain, new.inputs, new.attrs)
-
-
-def _inherited(ops: list[Op], known: dict[int, scopes.Scope]) -> dict[int, scopes.Scope]:
-    """Scopes of all operators; unknown ones get what their neighbours share."""
-    paths = dict(known)
-    producers = {value.id: op.uid for op in ops for value in op.outputs}
-    users: dict[str, list[int]] = {}
-    for op in ops:
-        for name in op.reads:
-            users.setdefault(name, []).append(op.uid)
-    for op in ops:
-        if op.uid not in paths:
-            around = [producers[name] for name in op.reads if name in producers]
-            around += [uid for value in op.outputs for uid in users.get(value.id, ())]
-            paths[op.uid] = scopes.shared([known[uid] for uid in around if uid in known])
-    return paths

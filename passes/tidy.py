@@ -85,4 +85,13 @@ def redundant(m: Matcher, op: Op) -> Replacement:
     return Replacement([op], [], renames={op.output: source})
 
 
-RULES = (split_sequence, transpose_pair, identity, redundant)
+@rule("cast-like", "CastLike", exempt=True)
+def cast_like(m: Matcher, op: Op) -> Replacement:
+    """A conversion to the type of another value, once that type is known, is a Cast."""
+    like = m.model.value(op.inputs[1] or "").dtype
+    m.need(like is not None, "the type to convert to is unknown", op)
+    assert like is not None
+    return Replacement([op], [Op("Cast", op.inputs[:1], op.outputs, Attrs.of(to=like.onnx), name=op.name)])
+
+
+RULES = (cast_like, split_sequence, transpose_pair, identity, redundant)

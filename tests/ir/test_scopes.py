@@ -22,7 +22,7 @@ def test_dynamo_metadata():
 
 def test_slash_names():
     assert scopes.scope_of(NodeProto(name="/enc/layer.0/MatMul")) == (("enc", ""), ("layer.0", ""))
-    assert scopes.scope_of(NodeProto(name="MatMul_3")) == ()
+    assert scopes.scope_of(NodeProto(name="MatMul_3")) is None
 
 
 def test_own_scope_wins_and_round_trips():
@@ -34,7 +34,7 @@ def test_own_scope_wins_and_round_trips():
 @pytest.mark.parametrize("text", ["[1, 2", "__import__('os')", "[" * 5000, "['a'" + ", 'b'" * 50000 + "]"])
 def test_hostile_metadata_is_ignored_or_capped(text):
     entry = StringStringEntryProto(key="pkg.torch.onnx.name_scopes", value=text)
-    assert len(scopes.scope_of(NodeProto(metadata_props=[entry]))) <= scopes.MAX_DEPTH
+    assert len(scopes.scope_of(NodeProto(metadata_props=[entry])) or ()) <= scopes.MAX_DEPTH
 
 
 def chain(*scope_names: str) -> tuple[list[Op], list[scopes.Scope]]:
@@ -64,6 +64,12 @@ def test_independent_modules_are_made_contiguous():
 def test_two_modules_woven_into_each_other_end():
     found = scopes.grow(*chain("a", "b", "a", "b", "a", "b"), 10)
     assert [op.uid for op in found.leaves()] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_node_that_says_nothing_joins_its_neighbours():
+    ops, told = chain("a", "", "a")
+    known = {op.uid: scope for op, scope in zip(ops, told, strict=True) if scope}
+    assert names(scopes.grow(ops, list(scopes.inherited(ops, known).values()), 10)) == ["a"]
 
 
 def test_shared_prefix():
