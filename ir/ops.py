@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -150,7 +151,8 @@ class OpSpec:
         Raises:
             InputError: operands or attributes contradict the operator's definition.
         """
-        return _guarded(self.work_of, view)
+        with _guarded(view):
+            return self.work_of(view)
 
     def axes(self, view: OpView) -> tuple[Tie, ...]:
         """Axis classes.
@@ -158,12 +160,15 @@ class OpSpec:
         Raises:
             InputError: as `work`.
         """
-        return _guarded(self.axes_of, view)
+        with _guarded(view):
+            return self.axes_of(view)
 
 
-def _guarded(function: Callable[[OpView], Any], view: OpView) -> Any:
+@contextmanager
+def _guarded(view: OpView) -> Iterator[None]:
+    """Hostile operands and attributes end in one clear error."""
     try:
-        return function(view)
+        yield
     except (IndexError, ZeroDivisionError, ValueError, TypeError, KeyError, OverflowError) as error:
         raise InputError(f"{view.op}: operands or attributes make no sense ({error})") from None
 

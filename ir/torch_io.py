@@ -114,7 +114,7 @@ class _FirstTensor:
 
     @staticmethod
     def wrap(torch: Any, model: Any) -> Any:
-        class Plain(torch.nn.Module):  # type: ignore[misc, name-defined]
+        class Plain(torch.nn.Module):  # type: ignore[misc]
             def __init__(self) -> None:
                 super().__init__()
                 self.model = model
@@ -156,7 +156,10 @@ def _exporting(export: Any) -> Any:
 
 def _first_axes(torch: Any, inputs: Any, batch: str) -> Any:
     dim = torch.export.Dim(batch)
-    marked = lambda item: {0: dim} if isinstance(item, torch.Tensor) and item.dim() else None
+
+    def marked(item: Any) -> Any:
+        return {0: dim} if isinstance(item, torch.Tensor) and item.dim() else None
+
     if isinstance(inputs, dict):
         return {name: marked(item) for name, item in inputs.items()}
     return tuple(marked(item) for item in inputs)

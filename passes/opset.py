@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from onnx import helper
 
 from eopt.ir.model import Model
+from eopt.ir.node import Op
 
 NEWEST = 23
 
@@ -34,7 +36,7 @@ _BREAKING = {
     "Scan": 9,
 }
 # These changed in form too, but models that do not use the part that changed read the same.
-_UNCHANGED_IF = {
+_UNCHANGED_IF: dict[str, Callable[[Op], bool]] = {
     "AveragePool": lambda op: not op.attrs.get("ceil_mode", 0),
     "Split": lambda op: len(op.inputs) > 1 and op.inputs[1] is not None,
     "Pad": lambda op: True,
@@ -57,8 +59,8 @@ def lift(model: Model, version: int) -> tuple[Model, str]:
         return model, f"the model is at opset {current}; export it at 13 or later"
     for op in model.leaves():
         changed = _BREAKING.get(op.op, 0) if not op.domain else 0
-        same = _UNCHANGED_IF.get(op.op, lambda op: False)
-        if current < changed <= version and not same(op):
+        same = op.op in _UNCHANGED_IF and _UNCHANGED_IF[op.op](op)
+        if current < changed <= version and not same:
             return model, f"{op.op} changed its meaning in opset {changed}"
         if op.attrs.graphs and version >= 13:
             return model, f"{op.op} holds a subgraph, which is not looked into"

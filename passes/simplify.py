@@ -85,6 +85,7 @@ def _run_onnxsim(proto: ModelProto) -> ModelProto:
     try:
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             onnxsim = _import_onnxsim()
+            simplified: ModelProto
             simplified, _ = onnxsim.simplify(proto, check_n=0, perform_optimization=False, certify=False)
     finally:
         logging.disable(level)

@@ -44,6 +44,8 @@ def transpose_pair(m: Matcher, op: Op) -> Replacement:
     inner = m.producer(op, 0, "Transpose", uses=1)
     first, second = inner.attrs.get("perm"), op.attrs.get("perm")
     m.need(first and second, "a transposition without perm reverses an unknown rank", op)
+    assert first is not None
+    assert second is not None
     perm = tuple(first[axis] for axis in second)
     kind = Op("Identity", inner.inputs, op.outputs) if perm == tuple(range(len(perm))) else None
     return Replacement([inner, op], [kind or Op("Transpose", inner.inputs, op.outputs, Attrs.of(perm=perm))])

@@ -277,7 +277,7 @@ def split(
     x: Tensor, sizes: list[int] | None = None, axis: int = 0, num_outputs: int = 0, outputs: int = 1, **attributes: Any
 ) -> tuple[Tensor, ...]:
     """By sizes, or into equal parts of which the last may be smaller."""
-    return torch.split(x, sizes or -(-x.shape[axis] // (num_outputs or outputs)), axis)
+    return tuple(torch.split(x, sizes or -(-x.shape[axis] // (num_outputs or outputs)), axis))
 
 
 @kernel("Slice")

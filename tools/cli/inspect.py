@@ -38,17 +38,20 @@ def run(arguments: argparse.Namespace) -> int:
 def summary(model: Any) -> dict[str, Any]:
     """Counts, interface and operator sets of a model."""
     operators = Counter(f"{op.domain}.{op.op}" if op.domain else op.op for op in model.leaves())
-    ports = lambda values: [{"name": v.id, "dtype": v.dtype, "shape": v.shape} for v in values]
     return {
         "nodes": len(model.leaves()),
         "regions": sum(1 for _ in model.regions()) - 1,
         "weights": len(model.weights),
         "weight_bytes": sum(model.weights.nbytes(name) for name in model.weights),
         "opsets": dict(model.opsets),
-        "inputs": ports(model.feeds),
-        "outputs": ports(model.outputs),
+        "inputs": _ports(model.feeds),
+        "outputs": _ports(model.outputs),
         "operators": dict(operators.most_common()),
     }
+
+
+def _ports(values: Any) -> list[dict[str, Any]]:
+    return [{"name": value.id, "dtype": value.dtype, "shape": value.shape} for value in values]
 
 
 def _print_summary(counts: dict[str, Any]) -> None:

@@ -39,10 +39,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _describe(cls: Any) -> dict[str, Any]:
+    doc = inspect.getdoc(cls) or ""
     return {
         "name": cls.name,
-        "summary": inspect.getdoc(cls).splitlines()[0],
-        "doc": inspect.getdoc(cls),
+        "summary": doc.partition("\n")[0],
+        "doc": doc,
         "after": list(cls.after),
         "conflicts": list(cls.conflicts),
         "gated": str(cls.granularity),
