@@ -65,9 +65,13 @@ class Latency:
 
 
 def latency(kernel: Kernel, target: Target, executor: Executor) -> Latency | Unknown:
-    """Latency of a kernel, or Unknown where the sheet has no rate for its arithmetic."""
+    """Latency of a kernel, or Unknown where the sheet has no rate for its arithmetic.
+
+    Matrix and vector units of a core work side by side, so a fused epilogue hides behind its product.
+    """
     shares = CPU if target.kind == "cpu" else GPU
-    compute_s, reasons, operations = 0.0, list[str](), list[tuple[Unit, str, float]]()
+    busy_s: dict[Unit, float] = {}
+    reasons, operations = list[str](), list[tuple[Unit, str, float]]()
     for unit, dtype, flops in kernel.flops:
         found = rate(unit, dtype, kernel, target, executor)
         if found is None:
@@ -77,11 +81,13 @@ def latency(kernel: Kernel, target: Target, executor: Executor) -> Latency | Unk
             reasons.append(f"{dtype} runs as {used}")
         operations.append((unit, used, flops))
         share = shares.matrix if unit is Unit.MATRIX else shares.vector
-        compute_s += flops / (peak * share * utilisation(unit, kernel, target))
+        taken_s = flops / (peak * share * utilisation(unit, kernel, target))
+        busy_s[unit] = busy_s.get(unit, 0.0) + taken_s
     dram_bytes, llc_bytes = _levels(kernel, target)
     bandwidth = (target.bandwidth_bytes_per_s or 0.0) * shares.dram
     cached = max(target.l2_bandwidth_bytes_per_s or 0.0, bandwidth * shares.llc_over_dram)
     memory_s = dram_bytes / bandwidth + llc_bytes / cached
+    compute_s = max(busy_s.values(), default=0.0)
     return Latency(compute_s, memory_s, executor.launch_s, dram_bytes, llc_bytes, tuple(operations), tuple(reasons))
 
 
