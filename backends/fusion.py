@@ -107,13 +107,17 @@ class _Fuser:
             self._open("pointwise", op)
 
     def _may_join(self, op: Op, traits: frozenset[Trait], through: str, group: _Growing) -> bool:
-        if group.kind == "epilogue":
+        if group.kind == "epilogue" or self._writes_float(group):
             batch_norm = op.op == "BatchNormalization"
             if (Trait.ELEMENTWISE not in traits and not batch_norm) or not self._only_used_here(through):
                 return False
         elif group.kind != "pointwise":
             return False
         return all(self._ready(name, group) for name in op.reads)
+
+    def _writes_float(self, group: _Growing) -> bool:
+        """An integer product without QuantizeLinear behind it takes the same epilogue as one in float."""
+        return group.kind == "qdq" and group.members[-1].op != "QuantizeLinear" and "epilogue" in self.executor.fusions
 
     def _ready(self, name: str, group: _Growing) -> bool:
         """True for values inside the group and for those computed before it began."""

@@ -163,3 +163,10 @@ def test_every_executor_prices_every_golden_model():
             priced = price(model, situation(model, name, device))
             assert priced.known, (path.stem, name)
             assert all(cost.energy_j.mid > 0 for cost in priced.known.values()), text.dumps(model)
+
+
+def test_an_integer_product_takes_its_epilogue():
+    tail = "p: float32[batch, 256] = MatMul(d, f)\nr: float32[batch, 256] = Relu(p)\ny: float32[batch, 256] = Gelu(r)"
+    model = loads(QDQ.replace("y: float32[batch, 256] = MatMul(d, f)", tail))
+    priced = price(model, situation(model))
+    assert {priced.group_of(model.producer(name).uid) for name in ("p", "r", "y")} == {"qdq"}
