@@ -15,9 +15,10 @@ from eopt.ir import infer, scopes, wire
 from eopt.ir.errors import OutputError
 from eopt.ir.model import Model
 from eopt.ir.node import Op
-from eopt.ir.weights import Weight
+from eopt.ir.weights import SpanWeight, Weight
 
 SINGLE_FILE_BYTES = 2**31 - 2**24  # protobuf readers stop at 2 GiB
+PIECE_BYTES = 1 << 22
 PAGE = 4096  # external tensors start on a page, so that readers can map them
 
 
@@ -131,18 +132,18 @@ def _write_external(handle: BinaryIO, model: Model, headers: dict[str, TensorPro
         header.data_location = TensorProto.EXTERNAL
         for key, value in (("location", location), ("offset", handle.tell()), ("length", len(raw))):
             header.external_data.add(key=key, value=str(value))
-        handle.write(raw)
+        for piece in _in_pieces(raw, model.weights[name]):
+            handle.write(piece)
 
 
 def _encoded(proto: ModelProto, headers: dict[str, TensorProto], model: Model) -> Iterator[bytes | memoryview]:
     """The protobuf encoding in pieces; the raw bytes of weights are passed through, never copied."""
     graph = proto.graph.SerializeToString(deterministic=True)
     proto.ClearField("graph")
-    tensors = list(_encoded_tensors(headers, model))
-    size = len(graph) + sum(len(piece) for piece in tensors)
+    size = len(graph) + sum(len(piece) for piece in _encoded_tensors(headers, model))
     yield proto.SerializeToString(deterministic=True)
     yield wire.tag(wire.MODEL_GRAPH) + wire.varint(size) + graph
-    yield from tensors
+    yield from _encoded_tensors(headers, model)
 
 
 def _encoded_tensors(headers: dict[str, TensorProto], model: Model) -> Iterable[bytes | memoryview]:
@@ -153,7 +154,15 @@ def _encoded_tensors(headers: dict[str, TensorProto], model: Model) -> Iterable[
             encoded += wire.tag(wire.TENSOR_RAW_DATA) + wire.varint(len(raw))
         yield wire.tag(wire.GRAPH_INITIALIZER) + wire.varint(len(encoded) + len(raw or b"")) + encoded
         if raw is not None:
-            yield raw
+            yield from _in_pieces(raw, model.weights[name])
+
+
+def _in_pieces(raw: memoryview, weight: Weight) -> Iterator[memoryview]:
+    """Bytes to be written in turn; mapped pages are given back once they are."""
+    for start in range(0, len(raw), PIECE_BYTES):
+        yield raw[start : start + PIECE_BYTES]
+        if isinstance(weight, SpanWeight):
+            weight.file.release()
 
 
 @contextmanager

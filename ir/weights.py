@@ -76,7 +76,8 @@ class MappedFile:
     def __init__(self, path: Path) -> None:
         try:
             with path.open("rb") as handle:
-                self.view = memoryview(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ))
+                self._map = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
+                self.view = memoryview(self._map)
                 self._identity = _identity(os.fstat(handle.fileno()))
         except FileNotFoundError:
             raise InputError(f"{path}: no such file") from None
@@ -85,6 +86,11 @@ class MappedFile:
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror})") from None
         self.path = path.absolute()
+
+    def release(self) -> None:
+        """Give the pages back to the system; they are read again when somebody looks."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
 
     def still_there(self) -> bool:
         """True while the path names the file that is mapped, not one that was written over it since."""

@@ -32,7 +32,7 @@ class Granularity(StrEnum):
     EXEMPT = "exempt"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Context:
     """What a pass may use besides the model.
 

@@ -51,8 +51,10 @@ def predict_report(model: Model, priced: Priced, situation: Situation, source: s
 
 def _source(source: str | Path) -> Json:
     path = Path(source)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
-    return {"path": str(source), "sha256": digest}
+    if not path.is_file():
+        return {"path": str(source), "sha256": None}
+    with path.open("rb") as handle:
+        return {"path": str(source), "sha256": hashlib.file_digest(handle, "sha256").hexdigest()}
 
 
 def _size(model: Model) -> Json:
