@@ -83,7 +83,7 @@ def latency(kernel: Kernel, target: Target, executor: Executor) -> Latency | Unk
         share = shares.matrix if unit is Unit.MATRIX else shares.vector
         taken_s = flops / (peak * share * utilisation(unit, kernel, target))
         busy_s[unit] = busy_s.get(unit, 0.0) + taken_s
-    dram_bytes, llc_bytes = _levels(kernel, target)
+    dram_bytes, llc_bytes = _levels(kernel, target, _conversion(kernel, target, executor))
     bandwidth = (target.bandwidth_bytes_per_s or 0.0) * shares.dram
     cached = max(target.l2_bandwidth_bytes_per_s or 0.0, bandwidth * shares.llc_over_dram)
     memory_s = dram_bytes / bandwidth + llc_bytes / cached
@@ -133,8 +133,18 @@ def _tiled(gemm: tuple[int, int, int, int], rows: int, columns: int, cores: int)
     return padded * tiles * slices / (waves * cores)
 
 
-def _levels(kernel: Kernel, target: Target) -> tuple[float, float]:
+def _conversion(kernel: Kernel, target: Target, executor: Executor) -> float:
+    """Traffic of activations over their size. An executor without kernels for a narrow float type converts: it reads
+    the narrow values, writes wide ones, computes on those, and the other way round behind."""
+    narrow = [dtype for _, dtype, _ in kernel.flops if dtype.is_float and dtype.bits < DType.FLOAT32.bits]
+    if all(executor.has_kernel(dtype, target) for dtype in narrow):
+        return 1.0
+    return 1.0 + 2 * DType.FLOAT32.bits / min(dtype.bits for dtype in narrow)
+
+
+def _levels(kernel: Kernel, target: Target, traffic: float) -> tuple[float, float]:
     """Bytes from memory and from the last-level cache: activations stay there if they fit, weights come from memory."""
-    if kernel.activation_bytes <= LLC_SHARE * (target.l2_bytes or 0.0):
-        return kernel.weight_bytes, kernel.activation_bytes
-    return kernel.weight_bytes + kernel.activation_bytes, 0.0
+    activation_bytes = kernel.activation_bytes * traffic
+    if activation_bytes <= LLC_SHARE * (target.l2_bytes or 0.0):
+        return kernel.weight_bytes, activation_bytes
+    return kernel.weight_bytes + activation_bytes, 0.0

@@ -39,7 +39,7 @@ def _axes(view: OpView) -> tuple[Tie, ...]:
     bias_port = 8 if port == 3 else 2
     bias = [(f"x{bias_port}", 0, 1)] if len(view.inputs) > bias_port and view.inputs[bias_port] else []
     ties = [Tie((("x0", 0, 1), ("y0", 0, 1)), Role.MAP)]
-    ties += [Tie((("x0", axis, 1), ("y0", axis, 1)), Role.WHOLE) for axis in range(2, len(x.shape))]
+    ties += [Tie(((side, axis, 1),), Role.WHOLE) for side in ("x0", "y0") for axis in range(2, len(x.shape))]
     ties += [Tie(((f"x{port}", axis, 1),), Role.WHOLE) for axis in range(2, len(weight.shape))]
     outputs = [(f"x{port}", 0, 1), ("y0", 1, 1), *bias]
     if group == 1:

@@ -21,8 +21,9 @@ def _global(view: OpView) -> Work:
 
 def _axes(view: OpView) -> tuple[Tie, ...]:
     rank = len(view.input(0).shape)
-    roles = [Role.MAP if axis < 2 else Role.WHOLE for axis in range(rank)]
-    return tuple(Tie((("x0", axis, 1), ("y0", axis, 1)), role) for axis, role in enumerate(roles))
+    mapped = [Tie((("x0", axis, 1), ("y0", axis, 1)), Role.MAP) for axis in range(2)]
+    windows = [Tie(((port, axis, 1),), Role.WHOLE) for port in ("x0", "y0") for axis in range(2, rank)]
+    return (*mapped, *windows)
 
 
 declare(["MaxPool", "AveragePool", "LpPool"], _windowed, _axes, (Trait.REDUCTION,))

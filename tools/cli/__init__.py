@@ -68,7 +68,8 @@ def _dispatch(given: list[str]) -> int:
         from difflib import get_close_matches
 
         close = get_close_matches(verb, VERBS, 1)
-        raise UsageError(f"no verb {verb!r}{f'; did you mean {close[0]!r}?' if close else ''}; see eopt --help")
+        hint = f"did you mean {close[0]!r}?" if close else "see eopt --help"
+        raise UsageError(f"no verb {verb!r}; {hint}")
     module = import_module(f"eopt.tools.cli.{verb}")
     parser = Parser(
         prog=f"eopt {verb}",
