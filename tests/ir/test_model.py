@@ -8,6 +8,7 @@ import pytest
 
 from eopt.ir.index import Index
 from eopt.ir.node import Op, Region
+from eopt.ir.specialize import specialize
 from eopt.ir.surgery import retyped
 from eopt.ir.text_parse import loads
 from eopt.ir.types import DType, Value
@@ -179,3 +180,23 @@ def test_verify_catches_broken_trees():
     same = sound.with_index(Index.of(Region(op_of(sound, "y").uid, "", children=sound.root.children)))
     with pytest.raises(VerifyError, match="is used twice"):
         verify(same)
+
+
+def test_shapes_computed_from_shapes_are_known_once_dims_are_fixed():
+    computed = loads(
+        """
+model {"": 20}
+input x: float32[batch, 4, 6]
+weight zero: int64[1] = [0]
+weight one: int64[1] = [1]
+weight minus: int64[1] = [-1]
+s: int64[3] = Shape(x)
+b: int64[1] = Slice(s, zero, one)
+t: int64[2] = Concat(b, minus) {axis: 0}
+y: float32? = Reshape(x, t)
+z: float32? = Relu(y)
+output z: float32?
+"""
+    )
+    assert computed.value("z").shape is None
+    assert specialize(computed, {"batch": 5}).value("z").shape == (5, 24)

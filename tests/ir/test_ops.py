@@ -139,7 +139,8 @@ def test_every_operator_of_the_exports_has_a_specification(op):
 
 
 CONTRIB = """Attention BiasGelu EmbedLayerNormalization FastGelu FusedConv FusedGemm FusedMatMul Gelu
-    GroupQueryAttention MatMulIntegerToFloat MatMulNBits MultiHeadAttention QGemm QLinearAdd QLinearConcat QLinearGlobalAveragePool
+    GroupQueryAttention MatMulIntegerToFloat MatMulNBits MultiHeadAttention QGemm QLinearAdd QLinearConcat
+    QLinearGlobalAveragePool
     QLinearSoftmax QuickGelu RotaryEmbedding SkipLayerNormalization SkipSimplifiedLayerNormalization""".split()
 
 
