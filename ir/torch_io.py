@@ -21,12 +21,15 @@ OPSET = 20  # Gelu is an operator from 20 on; attention and normalisation stay v
 _TRACE_KEY = "pkg.torch.onnx.stack_trace"  # paths of the exporting machine: bulky and nobody's business
 
 
-def from_module(module: Any, example: Sequence[Any] | Mapping[str, Any], batch: str = "batch") -> Model:
-    """Export an `nn.Module`; the first axis of every input becomes the symbolic dim `batch` where the module allows.
+def from_module(
+    module: Any, example: Sequence[Any] | Mapping[str, Any], dims: Mapping[str, Mapping[int, str]] | None = None
+) -> Model:
+    """Export an `nn.Module`, with symbolic dims where the module allows.
 
     Args:
         module: put into evaluation mode before the export.
         example: positional inputs, or keyword inputs by name.
+        dims: names of dynamic axes by keyword input; the first axis of every input is `batch` by default.
 
     Raises:
         UsageError: torch is not installed.
@@ -35,7 +38,7 @@ def from_module(module: Any, example: Sequence[Any] | Mapping[str, Any], batch: 
     torch = _torch()
     keywords = dict(example) if isinstance(example, Mapping) else {}
     positional = () if keywords else tuple(example)
-    dynamic = _first_axes(torch, keywords or positional, batch)
+    dynamic = _named_axes(torch, dims) if dims else _first_axes(torch, keywords or positional)
     with _quiet(), TemporaryDirectory(prefix="eopt-") as folder:
         program = _export(torch, module.eval(), positional, keywords, dynamic)
         path = Path(folder) / "model.onnx"
@@ -106,35 +109,38 @@ def from_pretrained(folder: Path) -> Model:
             )
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"{folder}: transformers cannot load it ({_line(error)})") from None
-    return from_module(_FirstTensor.wrap(torch, model), _dummy_inputs(torch, model))
+    return from_module(*_plain(torch, model))
 
 
-class _FirstTensor:
-    """Makes a transformers model return plain tensors, so that the exported graph has named tensor outputs only."""
+def _plain(torch: Any, model: Any) -> tuple[Any, dict[str, Any], dict[str, dict[int, str]]]:
+    """The model with named tensor inputs and its first output alone, example inputs, and the names of their dims."""
 
-    @staticmethod
-    def wrap(torch: Any, model: Any) -> Any:
-        class Plain(torch.nn.Module):  # type: ignore[misc]
-            def __init__(self) -> None:
-                super().__init__()
-                self.model = model
+    class Text(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
 
-            def forward(self, **inputs: Any) -> Any:
-                return self.model(**inputs, return_dict=True)[0]
+        def forward(self, input_ids: Any, attention_mask: Any) -> Any:
+            return self.model(input_ids=input_ids, attention_mask=attention_mask, return_dict=True)[0]
 
-        return Plain()
+    class Image(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
 
+        def forward(self, pixel_values: Any) -> Any:
+            return self.model(pixel_values=pixel_values, return_dict=True)[0]
 
-def _dummy_inputs(torch: Any, model: Any) -> dict[str, Any]:
-    config = model.config
     if model.main_input_name == "pixel_values":
-        side = getattr(config, "image_size", None) or 224
+        side = getattr(model.config, "image_size", None) or 224
         height, width = side if isinstance(side, list | tuple) else (side, side)
-        return {"pixel_values": torch.zeros(2, getattr(config, "num_channels", 3), height, width)}
+        image = torch.zeros(2, getattr(model.config, "num_channels", 3), height, width)
+        return Image(), {"pixel_values": image}, {"pixel_values": {0: "batch"}}
     if model.main_input_name != "input_ids":
         raise InputError(f"{type(model).__name__}: takes {model.main_input_name!r}; give it as module:function instead")
-    shape = (2, 16)
-    return {"input_ids": torch.ones(shape, dtype=torch.long), "attention_mask": torch.ones(shape, dtype=torch.long)}
+    names = ("input_ids", "attention_mask")
+    tokens = {name: torch.ones((2, 16), dtype=torch.long) for name in names}
+    return Text(), tokens, {name: {0: "batch", 1: "sequence"} for name in names}
 
 
 def _export(torch: Any, module: Any, positional: tuple[Any, ...], keywords: dict[str, Any], dynamic: Any) -> Any:
@@ -154,8 +160,13 @@ def _exporting(export: Any) -> Any:
         raise InputError(f"torch cannot export this module to ONNX: {_line(error)}") from None
 
 
-def _first_axes(torch: Any, inputs: Any, batch: str) -> Any:
-    dim = torch.export.Dim(batch)
+def _named_axes(torch: Any, dims: Mapping[str, Mapping[int, str]]) -> Any:
+    made = {name: torch.export.Dim(name) for axes in dims.values() for name in axes.values()}
+    return {value: {axis: made[name] for axis, name in axes.items()} for value, axes in dims.items()}
+
+
+def _first_axes(torch: Any, inputs: Any) -> Any:
+    dim = torch.export.Dim("batch")
 
     def marked(item: Any) -> Any:
         return {0: dim} if isinstance(item, torch.Tensor) and item.dim() else None
