@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+from hypothesis import settings
+
+# Shared machines stall: a slow example is no failure. CI draws the same examples every time; people draw new ones.
+settings.register_profile("eopt", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("eopt")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -34,9 +34,11 @@ def largest_difference(model: Model) -> float:
 
 
 @pytest.mark.parametrize("example", ["cnn", "vit"])
-@pytest.mark.parametrize(("passes", "tolerance"), [("simplify", 1e-4), ("simplify,fuse", 1e-4)])
+@pytest.mark.parametrize(
+    ("passes", "tolerance"), [("simplify", 1e-4), ("simplify,fuse", 1e-4), ("simplify,fuse,cast", 2e-2)]
+)
 def test_examples(example, passes, tolerance):
-    # 1e-4: float32 rounding through some 30 layers; a wrong kernel is off by orders of magnitude
+    # float32 rounding through some 30 layers stays below 1e-4, float16 (11 bits) below 2e-2; a wrong kernel is far off
     model = specialize(onnx_io.read(EXAMPLES / example / "model.onnx"), {"batch": 4})
     compiled = Pipeline.parse(passes).run(model, Context(OrtRunner())).model
     assert largest_difference(compiled) < tolerance
