@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto, helper
 
@@ -74,8 +74,3 @@ def info_of(value: Value) -> ValueInfoProto:
     if value.dtype is None:
         return ValueInfoProto(name=value.id)
     return helper.make_tensor_value_info(value.id, value.dtype.onnx, value.shape)
-
-
-def opset_messages(opsets: Mapping[str, int]) -> list[OperatorSetIdProto]:
-    """`opset_import` entries."""
-    return [helper.make_opsetid(domain, version) for domain, version in opsets.items()]

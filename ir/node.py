@@ -31,11 +31,6 @@ class Attrs(Mapping[str, Any]):
         """Attributes from Python values; None means absent."""
         return cls(helper.make_attribute(name, value) for name, value in values.items() if value is not None)
 
-    def replaced(self, **values: Any) -> Attrs:
-        """A copy with these attributes set; None removes one."""
-        kept = (proto for name, proto in self._protos.items() if name not in values)
-        return Attrs([*kept, *Attrs.of(**values).protos])
-
     @property
     def protos(self) -> tuple[AttributeProto, ...]:
         """The ONNX messages, in their original order."""

@@ -64,11 +64,6 @@ class DType(StrEnum):
         """True for real floating-point types."""
         return self.value.startswith(("float", "bfloat"))
 
-    @property
-    def is_integer(self) -> bool:
-        """True for signed and unsigned integers, not for bool."""
-        return self.value.startswith(("int", "uint"))
-
     @classmethod
     def from_onnx(cls, number: int) -> DType | None:
         """The type with this `TensorProto.DataType` number; None for UNDEFINED and types newer than this release."""
