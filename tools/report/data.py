@@ -1,32 +1,32 @@
 """The report as plain data: what `report.json` holds and every other form of the report is made from.
 
-Documented in docs/report.md; figures that are not known are null, never 0.
+Documented in docs/report.md, checked by schema.json. Figures that are not known are null, never 0.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from eopt.costmodel.query import Interval
 from eopt.costmodel.tree import Priced, Situation, price
 from eopt.ir.model import Model
-from eopt.ir.node import Op, Region
 from eopt.passes.base import Change
+from eopt.passes.contract import Verdict
 from eopt.passes.pipeline import Compiled, Step
+from eopt.tools.report import notices
+from eopt.tools.report.tree import Json, annotated
 
 SCHEMA = 1
 EXAMPLES = 5
 
-Json = dict[str, Any]
-
 
 def compile_report(compiled: Compiled, pipeline: str, situation: Situation | None, source: str | Path) -> Json:
-    """Everything about a compilation."""
+    """Everything about a compilation. `pipeline` is its normal form; without a situation all costs are None."""
     before, after = compiled.original, compiled.model
-    return {
+    report: Json = {
         "schema": SCHEMA,
         "kind": "compile",
         "model": {**_source(source), "before": _size(before), "after": _size(after)},
@@ -36,16 +36,19 @@ def compile_report(compiled: Compiled, pipeline: str, situation: Situation | Non
         "after": _priced(after, situation),
         "passes": _steps(compiled, situation),
     }
+    return {**report, "warnings": notices.of_compilation(report)}
 
 
 def predict_report(model: Model, priced: Priced, situation: Situation, source: str | Path) -> Json:
-    """Everything about a prediction."""
+    """Everything about the prediction of one model."""
+    described, side = _situation(situation), _side(priced)
     return {
         "schema": SCHEMA,
         "kind": "predict",
         "model": {**_source(source), "before": _size(model)},
-        "situation": _situation(situation),
-        "before": _tree(priced),
+        "situation": described,
+        "before": side,
+        "warnings": notices.of_prices(described or {}, side),
     }
 
 
@@ -72,33 +75,27 @@ def _situation(situation: Situation | None) -> Json | None:
         "bindings": dict(situation.bindings),
         "phase": situation.phase,
         "energy_scope": "package" if situation.target.kind == "cpu" else "board",
+        "imputed": sorted(situation.target.imputed),
     }
 
 
 def _priced(model: Model, situation: Situation | None) -> Json | None:
-    return None if situation is None else _tree(price(model, situation))
+    return None if situation is None else _side(price(model, situation))
 
 
-def _tree(priced: Priced) -> Json:
-    known = bool(priced.known)
-    bases = sorted({str(cost.basis) for cost in priced.known.values()})
+def _side(priced: Priced) -> Json:
+    """Totals and tree of one model."""
+    known = list(priced.known.values())
     return {
         "energy_j": _interval(priced.energy_j) if known else None,
         "latency_s": _interval(priced.latency_s) if known else None,
         "power_w": priced.power_w,
         "launch_share": priced.launch_share,
-        "basis": bases,
+        "basis": sorted({str(cost.basis) for cost in known}),
         "terms": priced.terms,
-        "assumptions": sorted({reason for cost in priced.known.values() for reason in cost.reasons}),
-        "unknown": {
-            "count": len(priced.unknown),
-            "share": len(priced.unknown) / max(1, len(priced.costs)),
-            "ops": [
-                {**_name(priced.model, priced.model.index.op(uid)), "reasons": list(unknown.reasons)}
-                for uid, unknown in priced.unknown.items()
-            ],
-        },
-        "tree": _region(priced, priced.model.root),
+        "assumptions": sorted({reason for cost in known for reason in cost.reasons}),
+        "unknown": _unknown(priced),
+        "tree": annotated(priced),
     }
 
 
@@ -106,45 +103,15 @@ def _interval(interval: Interval) -> Json:
     return {"mid": interval.mid, "lo": interval.lo, "hi": interval.hi}
 
 
-def _region(priced: Priced, region: Region) -> Json:
-    energy_j, latency_s = priced.region(region)
-    children = [_region(priced, c) if isinstance(c, Region) else _leaf(priced, c) for c in region.children]
-    return {
-        "name": region.name,
-        "cls": region.cls,
-        "energy_j": energy_j,
-        "latency_s": latency_s,
-        "children": children,
-    }
-
-
-def _leaf(priced: Priced, op: Op) -> Json:
-    energy_j, latency_s = priced.shares.get(op.uid, (None, None))
-    if op.uid in priced.free:
-        energy_j, latency_s = 0.0, 0.0
-    shape = op.outputs[0].shape if op.outputs else None
-    return {
-        **_name(priced.model, op),
-        "uid": op.uid,
-        "shape": [str(dim) for dim in shape] if shape is not None else None,
-        "dtype": str(op.outputs[0].dtype) if op.outputs else None,
-        "energy_j": energy_j,
-        "latency_s": latency_s,
-        "group": priced.group_of(op.uid),
-        "basis": _basis(priced, op, energy_j),
-    }
-
-
-def _basis(priced: Priced, op: Op, energy_j: float | None) -> str:
-    if op.uid in priced.free:
-        return "free"
-    if energy_j is None:
-        return "unknown"
-    return next((str(cost.basis) for cost in priced.known.values()), "unknown")
-
-
-def _name(model: Model, op: Op) -> Json:
-    return {"name": op.name or op.op, "op": f"{op.domain}.{op.op}" if op.domain else op.op, "path": model.path(op.uid)}
+def _unknown(priced: Priced) -> Json:
+    """What could not be priced; `share` is that of the kernels, as their joules are unknown."""
+    ops = []
+    for uid, unknown in priced.unknown.items():
+        op = priced.model.index.op(uid)
+        kind = f"{op.domain}.{op.op}" if op.domain else op.op
+        path = priced.model.path(uid)
+        ops.append({"name": op.name or op.op, "op": kind, "path": path, "reasons": list(unknown.reasons)})
+    return {"count": len(ops), "share": len(ops) / len(priced.costs) if priced.costs else 0.0, "ops": ops}
 
 
 def _steps(compiled: Compiled, situation: Situation | None) -> list[Json]:
@@ -159,18 +126,30 @@ def _steps(compiled: Compiled, situation: Situation | None) -> list[Json]:
 def _step(step: Step, before: Model, after: Model, situation: Situation | None) -> Json:
     old = price(before, situation) if situation else None
     new = price(after, situation) if situation else None
-    verdict = step.verdict
+    priced = bool(old and new and old.known and new.known)
     return {
         "spec": step.spec,
         "kept": step.kept,
-        "verdict": None if verdict is None else str(verdict),
+        "verdict": None if step.verdict is None else _verdict(step.verdict),
         "broken_at": step.broken_at,
         "nodes": [len(before.leaves()), len(after.leaves())],
-        "energy_j": [old.energy_j.mid, new.energy_j.mid] if old and new else None,
-        "latency_s": [old.latency_s.mid, new.latency_s.mid] if old and new else None,
+        "energy_j": [old.energy_j.mid, new.energy_j.mid] if old and new and priced else None,
+        "latency_s": [old.latency_s.mid, new.latency_s.mid] if old and new and priced else None,
         "applied": _changes(step.outcome.applied if step.kept else ()),
         "refused": _changes(step.outcome.refused),
         "notes": list(step.outcome.notes),
+    }
+
+
+def _verdict(verdict: Verdict) -> Json:
+    """An infinite figure (no difference at all) is None, as JSON has no infinity; `text` says it."""
+    return {
+        "holds": verdict.holds,
+        "measured": verdict.measured if math.isfinite(verdict.measured) else None,
+        "required": verdict.required if math.isfinite(verdict.required) else None,
+        "unit": verdict.unit,
+        "output": verdict.output,
+        "text": str(verdict),
     }
 
 
@@ -194,30 +173,3 @@ def _changes(changes: Sequence[Change]) -> list[Json]:
 def _saved(changes: Sequence[Change]) -> float | None:
     known = [change.saved_j for change in changes if change.saved_j is not None]
     return sum(known) if known else None
-
-
-def operators(tree: Json) -> list[Json]:
-    """Leaves of a reported tree, in execution order."""
-    found: list[Json] = []
-    stack = [tree]
-    while stack:
-        node = stack.pop()
-        if "children" in node:
-            stack.extend(reversed(node["children"]))
-        else:
-            found.append(node)
-    return found
-
-
-def modules(tree: Json) -> list[tuple[str, Json]]:
-    """Regions of a reported tree below the root, with their paths."""
-    found: list[tuple[str, Json]] = []
-    stack: list[tuple[str, Json]] = [("", tree)]
-    while stack:
-        path, node = stack.pop()
-        for child in node["children"]:
-            if "children" in child:
-                below = f"{path}/{child['name']}".lstrip("/")
-                found.append((below, child))
-                stack.append((below, child))
-    return found

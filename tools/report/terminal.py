@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from eopt.tools.report.data import Json, modules, operators
+from eopt.tools.report.tree import Json, kernels, modules
 from eopt.tools.report.units import change, percent, si
 
 if TYPE_CHECKING:
@@ -13,83 +14,94 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 TOP = 10
-BAR = 12
+BAR = 8
+_SIDES = ("before", "after", "change")
 
 
 def print_compile(report: Json, console: Console) -> None:
-    """Bottlenecks before and after, passes, refusals, totals."""
+    """Warnings, bottlenecks before and after, modules, passes, refusals, totals."""
     before, after = report["before"], report["after"]
+    _heading(report, console)
     if before is not None:
-        _heading(report, console)
-        console.print(_top_operators("operators by energy, before", before))
-        console.print(_top_operators("operators by energy, after", after))
+        console.print(_bottlenecks([("before", before), ("after", after)]))
         console.print(_top_modules(before, after))
     console.print(_passes(report["passes"]))
     _refusals(report["passes"], console)
-    if before is None:
-        console.print("no target given: nothing was priced (add --target NAME)")
-        return
-    _totals(before, after, console)
+    if before is not None:
+        _totals(before, after, console)
+        _unknown(after, console)
 
 
 def print_predict(report: Json, console: Console, depth: int) -> None:
-    """The annotated tree, the top operators and the totals."""
+    """Warnings, the tree down to `depth` levels of modules, bottlenecks, totals."""
     priced = report["before"]
     _heading(report, console)
     console.print(_annotated(priced, depth))
-    console.print(_top_operators("operators by energy", priced))
-    _line(priced, console)
+    console.print(_bottlenecks([("operator", priced)]))
+    console.print(
+        f"total {_ranged(priced['energy_j'], 'J')}, {_ranged(priced['latency_s'], 's')}, {si(priced['power_w'], 'W')}"
+    )
+    console.print(f"{percent(priced['launch_share'])} of predicted time is launch overhead")
     _unknown(priced, console)
 
 
+def _heading(report: Json, console: Console) -> None:
+    where, priced = report["situation"], report["before"]
+    console.print(f"[bold]{_plain(report['model']['path'])}[/]")
+    if where is not None:
+        dims = ", ".join(f"{name}={size}" for name, size in where["bindings"].items()) or "fixed shapes"
+        basis = ", ".join(priced["basis"]) or "unknown"
+        console.print(
+            f"on {_plain(where['target'])} with {_plain(where['executor'])}, {_plain(dims)}; "
+            f"energy of the {where['energy_scope']}, {basis}"
+        )
+    for warning in report["warnings"]:
+        console.print(f"[yellow]! {_plain(warning)}[/]")
+
+
 def _table(title: str, columns: Sequence[str], numbers: Sequence[str] = ()) -> Table:
+    """Text folds where it is too long; numbers (right-aligned) and bars never do."""
     from rich import box
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=f"\n{title}", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        if column in numbers:
-            table.add_column(column, justify="right", no_wrap=True)
+        if column in numbers or not column:
+            table.add_column(column, justify="right" if column else "left", no_wrap=True)
         else:
             table.add_column(column, overflow="fold")
     return table
 
 
-def _heading(report: Json, console: Console) -> None:
-    where = report["situation"]
-    dims = ", ".join(f"{name}={size}" for name, size in where["bindings"].items()) or "fixed shapes"
-    console.print(
-        f"{report['model']['path']} on {where['target']} with {where['executor']} ({dims}); energy of the "
-        f"{where['energy_scope']}, {', '.join(report['before']['basis']) or 'unknown'}",
-        markup=False,
-    )
-
-
-def _top_operators(title: str, priced: Json) -> Table:
-    table = _table(
-        title, ("module", "operator", "fused", "energy", "share", "", "latency"), ("energy", "share", "latency")
-    )
-    whole = _mid(priced["energy_j"])
-    ranked = sorted((op for op in operators(priced["tree"]) if op["energy_j"]), key=lambda op: -op["energy_j"])
-    for op in ranked[:TOP]:
-        share = op["energy_j"] / whole
-        table.add_row(
-            _plain(op["path"] or "-"),
-            _plain(op["op"]),
-            op["group"],
-            si(op["energy_j"], "J"),
-            percent(share),
-            _bar(share),
-            si(op["latency_s"], "s"),
-        )
+def _bottlenecks(sides: Sequence[tuple[str, Json]]) -> Table:
+    """The kernels with the most joules, the sides next to each other."""
+    columns = [column for label, _ in sides for column in (label, "energy", "")]
+    table = _table(f"top {TOP} operators and fused groups by energy", columns, ["energy"])
+    ranked = [kernels(priced["tree"])[:TOP] for _, priced in sides]
+    longest = max((kernel["share"] or 0.0 for side in ranked for kernel in side[:1]), default=0.0) or 1.0
+    for row in zip_longest(*ranked):
+        table.add_row(*[cell for kernel in row for cell in _kernel_cells(kernel, longest)])
     return table
 
 
+def _kernel_cells(kernel: Json | None, longest: float) -> tuple[str, str, str]:
+    """Two lines each: module above operator, joules above seconds, share above its bar (`longest` fills it)."""
+    if kernel is None:
+        return "", "", ""
+    others = kernel["members"] - 1
+    group = f" +{others} fused ({kernel['group']})" if others else f" ({kernel['group']})" if kernel["group"] else ""
+    return (
+        f"{_plain(kernel['path'] or '(model)')}\n[dim]{_plain(kernel['op'])}{group}, {kernel['basis']}[/]",
+        f"{si(kernel['energy_j'], 'J')}\n[dim]{si(kernel['latency_s'], 's')}[/]",
+        f"{percent(kernel['share'])}\n{_bar((kernel['share'] or 0.0) / longest)}",
+    )
+
+
 def _top_modules(before: Json, after: Json) -> Table:
-    table = _table("modules by energy", ("module", "class", "before", "after", "change"), ("before", "after", "change"))
+    table = _table("top modules by energy", ("module", "class", *_SIDES), _SIDES)
     later = dict(modules(after["tree"]))
-    ranked = sorted(modules(before["tree"]), key=lambda item: -item[1]["energy_j"])
-    for path, region in ranked[:TOP]:
+    known = [item for item in modules(before["tree"]) if item[1]["energy_j"]]
+    for path, region in sorted(known, key=lambda item: -item[1]["energy_j"])[:TOP]:
         now = later.get(path)
         joules = now["energy_j"] if now else None
         table.add_row(
@@ -104,18 +116,15 @@ def _top_modules(before: Json, after: Json) -> Table:
 
 def _annotated(priced: Json, depth: int) -> Table:
     table = _table("module tree", ("module", "class", "energy", "share", "", "latency"), ("energy", "share", "latency"))
-    whole = _mid(priced["energy_j"])
     stack = [(0, priced["tree"])]
     while stack:
         level, node = stack.pop()
-        share = node["energy_j"] / whole if whole else 0.0
-        label = "  " * level + (node["name"] or "(model)")
         table.add_row(
-            _plain(label),
-            _plain(node["cls"]),
+            "  " * level + _plain(node["name"] or "(model)"),
+            _plain(node["cls"]) + (f" ({node['unknown']} unknown)" if node["unknown"] else ""),
             si(node["energy_j"], "J"),
-            percent(share),
-            _bar(share),
+            percent(node["share"]),
+            _bar(node["share"]),
             si(node["latency_s"], "s"),
         )
         if level < depth:
@@ -125,72 +134,75 @@ def _annotated(priced: Json, depth: int) -> Table:
 
 
 def _passes(steps: Sequence[Json]) -> Table:
-    table = _table("passes", ("pass", "applied", "refused", "nodes", "energy", "contract"), ("refused", "nodes"))
+    table = _table("passes", ("pass", "applied", "refused", "energy", "change", "contract"), ("refused", "change"))
     for step in steps:
-        applied = ", ".join(f"{item['count']} {item['rule']}" for item in step["applied"]) or "nothing"
-        refused = sum(item["count"] for item in step["refused"])
+        applied = [f"{item['count']} {_plain(item['rule'])}" for item in step["applied"]] or ["nothing"]
+        notes = [f"[dim]note: {_plain(note)}[/]" for note in step["notes"]]
         energy = step["energy_j"]
-        joules = f"{si(energy[0], 'J')} -> {si(energy[1], 'J')}" if energy else ""
-        verdict = step["verdict"] or "unchanged"
-        if not step["kept"]:
-            verdict = f"{verdict}: rolled back; first broken at {step['broken_at'] or 'unknown'}"
-        nodes = f"{step['nodes'][0]} -> {step['nodes'][1]}"
-        table.add_row(_plain(step["spec"]), _plain(applied), str(refused), nodes, joules, _plain(verdict))
-        for note in step["notes"]:
-            table.add_row("", _plain(f"note: {note}"))
+        table.add_row(
+            _plain(step["spec"]),
+            "\n".join([*applied, *notes]),
+            str(sum(item["count"] for item in step["refused"])),
+            f"{si(energy[0], 'J')} -> {si(energy[1], 'J')}" if energy else "not priced",
+            change(*energy) if energy else "",
+            _verdict(step),
+        )
     return table
+
+
+def _verdict(step: Json) -> str:
+    verdict = step["verdict"]
+    if verdict is None:
+        return "unchanged"
+    if step["kept"]:
+        return f"[green]holds[/]: {_plain(verdict['text'])}"
+    where = f"; first broken at {_plain(step['broken_at'])}" if step["broken_at"] else ""
+    return f"[red]rolled back[/]: {_plain(verdict['text'])}{where}"
 
 
 def _refusals(steps: Sequence[Json], console: Console) -> None:
     refused = [(step["spec"], item) for step in steps for item in step["refused"]]
     if not refused:
         return
-    table = _table("refused", ("pass", "rule", "count", "saved", "reason", "for example"), ("count", "saved"))
-    for name, item in refused:
-        saved = "" if item["saved_j"] is None else si(item["saved_j"], "J")
-        example = item["where"][0] if item["where"] else ""
-        table.add_row(_plain(name), _plain(item["rule"]), str(item["count"]), saved, item["reason"], _plain(example))
+    table = _table("refused", ("rule", "count", "saving", "reason", "for example"), ("count", "saving"))
+    for spec, item in refused:
+        table.add_row(
+            _plain(f"{spec.partition('{')[0]}: {item['rule']}"),
+            str(item["count"]),
+            "unknown" if item["saved_j"] is None else si(item["saved_j"], "J"),
+            _plain(item["reason"]),
+            _plain(item["where"][0] if item["where"] else ""),
+        )
     console.print(table)
 
 
 def _totals(before: Json, after: Json, console: Console) -> None:
-    table = _table("total", ("", "before", "after", "change"), ("before", "after", "change"))
+    table = _table("total, 90 % intervals in brackets", ("", *_SIDES), _SIDES)
     for label, key, unit in (("energy", "energy_j", "J"), ("latency", "latency_s", "s")):
-        table.add_row(
-            label, _ranged(before[key], unit), _ranged(after[key], unit), change(_mid(before[key]), _mid(after[key]))
-        )
-    table.add_row(
-        "power", si(before["power_w"], "W"), si(after["power_w"], "W"), change(before["power_w"], after["power_w"])
-    )
-    table.add_row("launch overhead", percent(before["launch_share"]), percent(after["launch_share"]), "")
+        moved = change(_mid(before[key]), _mid(after[key]))
+        table.add_row(label, _ranged(before[key], unit), _ranged(after[key], unit), moved)
+    watts = before["power_w"], after["power_w"]
+    table.add_row("power", si(watts[0], "W"), si(watts[1], "W"), change(*watts))
     console.print(table)
-    if before["launch_share"] is not None:
-        console.print(
-            f"{percent(1 - before['launch_share'])} of the predicted time before, and "
-            f"{percent(1 - (after['launch_share'] or 0.0))} after, is not launch overhead"
-        )
-    _unknown(after, console)
-
-
-def _line(priced: Json, console: Console) -> None:
-    console.print(
-        f"total {_ranged(priced['energy_j'], 'J')}, {_ranged(priced['latency_s'], 's')}, {si(priced['power_w'], 'W')}; "
-        f"launch overhead {percent(priced['launch_share'])} of the time"
-    )
+    was, now = percent(before["launch_share"]), percent(after["launch_share"])
+    console.print(f"{now} of predicted time is launch overhead (before: {was})")
 
 
 def _unknown(priced: Json, console: Console) -> None:
     unknown = priced["unknown"]
     if not unknown["count"]:
-        console.print("every executed operator could be priced")
+        console.print("unknown: none, every executed operator could be priced")
         return
-    console.print(f"unknown: {unknown['count']} operators ({percent(unknown['share'])}), not in the totals")
+    console.print(f"unknown: {unknown['count']} operators ({percent(unknown['share'])} of kernels), not in the totals")
     for op in unknown["ops"][:TOP]:
-        console.print(f"  {op['path']}/{op['name']} ({op['op']}): {'; '.join(op['reasons'])}", markup=False)
+        where = f"{op['path']}/{op['name']}".lstrip("/")
+        console.print(f"  {_plain(where)} ({_plain(op['op'])}): {_plain('; '.join(op['reasons']))}")
+    if unknown["count"] > TOP:
+        console.print(f"  and {unknown['count'] - TOP} more in the JSON report")
 
 
-def _mid(interval: Json | None) -> float:
-    return interval["mid"] if interval else 0.0
+def _mid(interval: Json | None) -> float | None:
+    return interval["mid"] if interval else None
 
 
 def _ranged(interval: Json | None, unit: str) -> str:
@@ -199,8 +211,8 @@ def _ranged(interval: Json | None, unit: str) -> str:
     return f"{si(interval['mid'], unit)} [{si(interval['lo'], unit)}, {si(interval['hi'], unit)}]"
 
 
-def _bar(share: float) -> str:
-    return "█" * max(0, min(BAR, round(share * BAR)))
+def _bar(share: float | None) -> str:
+    return "█" * max(0, min(BAR, round((share or 0.0) * BAR)))
 
 
 def _plain(text: Any) -> str:

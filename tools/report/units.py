@@ -13,6 +13,7 @@ def si(value: float | None, unit: str) -> str:
         return "unknown"
     if value == 0:
         return f"0 {unit}"
+    value = float(f"{value:.3g}")  # first, or 999.9 m would round to 1e+03 m
     power = max(-4, min(4, floor(log10(abs(value)) / 3)))
     return f"{value / 1000.0**power:.3g} {_PREFIXES[power]}{unit}"
 

@@ -1,0 +1,123 @@
+"""The priced operator tree as nested plain data, and the flat views of it that tables show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from eopt.costmodel.query import Cost, Unknown
+from eopt.costmodel.tree import Priced
+from eopt.ir.node import Op, Region
+
+Json = dict[str, Any]
+
+FREE = "free"  # executes nothing: its 0 J is a figure, not a gap
+
+
+def annotated(priced: Priced) -> Json:
+    """The tree with joules, seconds and share of the total on every node; what is not known is None."""
+    root = _region(priced, priced.model.root, _kernels(priced))
+    _share(root, root["energy_j"])
+    return root
+
+
+def _kernels(priced: Priced) -> dict[int, int]:
+    """By uid of an executed operator, that of the kernel it runs in: its own, or the first of its fused group."""
+    own = {uid: uid for uid in priced.costs}
+    return own | {op.uid: first for first, group in priced.groups.items() for op in group.members}
+
+
+def _region(priced: Priced, region: Region, kernels: dict[int, int]) -> Json:
+    children = [
+        _region(priced, child, kernels) if isinstance(child, Region) else _leaf(priced, child, kernels)
+        for child in region.children
+    ]
+    return {
+        "name": region.name,
+        "cls": region.cls,
+        "uid": region.uid,
+        "kind": str(region.kind),
+        "energy_j": _sum(children, "energy_j"),
+        "latency_s": _sum(children, "latency_s"),
+        "unknown": sum(child["unknown"] if "children" in child else child["basis"] == "unknown" for child in children),
+        "children": children,
+    }
+
+
+def _leaf(priced: Priced, op: Op, kernels: dict[int, int]) -> Json:
+    kernel = None if op.uid in priced.free else kernels.get(op.uid)
+    cost = None if kernel is None else priced.costs.get(kernel)
+    energy_j, latency_s = (0.0, 0.0) if op.uid in priced.free else priced.shares.get(op.uid, (None, None))
+    first = op.outputs[0] if op.outputs else None
+    return {
+        "name": op.name or op.op,
+        "op": f"{op.domain}.{op.op}" if op.domain else op.op,
+        "uid": op.uid,
+        "shape": None if first is None or first.shape is None else [str(dim) for dim in first.shape],
+        "dtype": None if first is None or first.dtype is None else str(first.dtype),
+        "energy_j": energy_j,
+        "latency_s": latency_s,
+        "basis": FREE if op.uid in priced.free else str(cost.basis) if isinstance(cost, Cost) else "unknown",
+        "group": priced.group_of(op.uid) or None,
+        "kernel": kernel,
+        "reasons": list(cost.reasons) if isinstance(cost, Unknown) else [],
+    }
+
+
+def _sum(children: list[Json], key: str) -> float | None:
+    """The known part; None when there is none."""
+    known = [child[key] for child in children if child[key] is not None]
+    return sum(known) if known else None
+
+
+def _share(node: Json, whole: float | None) -> None:
+    node["share"] = node["energy_j"] / whole if whole and node["energy_j"] is not None else None
+    for child in node.get("children", ()):
+        _share(child, whole)
+
+
+def walk(tree: Json) -> Iterator[tuple[str, Json]]:
+    """Nodes below the root with the path of the module they lie in, in execution order, parents first."""
+    stack = [("", child) for child in reversed(tree["children"])]
+    while stack:
+        path, node = stack.pop()
+        yield path, node
+        below = path_of(path, node)
+        stack.extend((below, child) for child in reversed(node.get("children", ())))
+
+
+def path_of(path: str, node: Json) -> str:
+    """Path of a node from that of the module around it."""
+    return f"{path}/{node['name']}" if path else str(node["name"])
+
+
+def operators(tree: Json) -> list[Json]:
+    """Leaves in execution order, each with the `path` of its module."""
+    return [{**node, "path": path} for path, node in walk(tree) if "children" not in node]
+
+
+def modules(tree: Json) -> list[tuple[str, Json]]:
+    """Regions below the root, with their own paths."""
+    return [(path_of(path, node), node) for path, node in walk(tree) if "children" in node]
+
+
+def kernels(tree: Json) -> list[Json]:
+    """What is executed at once, the most joules first: fused groups merged under their most expensive operator."""
+    grouped: dict[int, list[Json]] = {}
+    for op in operators(tree):
+        if op["kernel"] is not None and op["energy_j"] is not None:
+            grouped.setdefault(op["kernel"], []).append(op)
+    merged = [_merged(members) for members in grouped.values()]
+    return sorted(merged, key=lambda kernel: -kernel["energy_j"])
+
+
+def _merged(members: list[Json]) -> Json:
+    chief = max(members, key=lambda op: op["energy_j"])
+    shares = [op["share"] for op in members if op["share"] is not None]
+    return {
+        **chief,
+        "energy_j": sum(op["energy_j"] for op in members),
+        "latency_s": sum(op["latency_s"] for op in members),
+        "share": sum(shares) if shares else None,
+        "members": len(members),
+    }
