@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -10,6 +10,7 @@ from typing import Any
 
 from onnx import AttributeProto, GraphProto, helper, numpy_helper
 
+from eopt.ir.siblings import Siblings
 from eopt.ir.types import Value
 
 
@@ -150,8 +151,12 @@ class Region:
     name: str
     cls: str = ""
     kind: Kind = Kind.MODULE
-    children: tuple[Op | Region, ...] = ()
+    children: Sequence[Op | Region] = ()
     origin: frozenset[int] = field(default=frozenset(), compare=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.children, Siblings):
+            object.__setattr__(self, "children", Siblings.of(self.children))
 
     def leaves(self) -> Iterator[Op]:
         """Operators below this region, in execution order."""

@@ -66,35 +66,22 @@ def _rename_users(model: Model, old: tuple[Op, ...], renames: Mapping[str, str])
             user = index.op(uid)
             if uid not in leaving and gone in user.inputs:
                 inputs = tuple(renames[gone] if name == gone else name for name in user.inputs)
-                index = _swap(index, user, (replace(user, inputs=inputs),))
+                index = index.exchanged(uid, (replace(user, inputs=inputs),))
     return index
-
-
-def _swap(index: Index, op: Op, new: tuple[Op, ...]) -> Index:
-    parent = index.region(index.parents[op.uid])
-    children = tuple(item for child in parent.children for item in (new if child.uid == op.uid else (child,)))
-    return index.forget((op,)).with_children(parent, children).learn(new, parent)
 
 
 def _insertions(index: Index, old: tuple[Op, ...], new: tuple[Op, ...]) -> Iterator[Index]:
     """Trees with the old operators gone and the new ones in the common region, behind or before the child that held
     the last old one, else where that one was."""
-    positions = {op.uid: index.position(op.uid) for op in old}
-    anchor = max(old, key=lambda op: positions[op.uid])
-    chains = [list(reversed(index.ancestors(op.uid))) for op in old]
-    home = [level[0] for level in zip(*chains, strict=False) if len({region.uid for region in level}) == 1][-1]
-    parent = index.region(index.parents[anchor.uid])
-    places = dict.fromkeys(((home.uid, 1), (home.uid, 0), (parent.uid, 1)))
-    for region, behind in places:
-        slot = positions[anchor.uid][len(index.ancestors(region))] + behind
-        yield _inserted(index, old, new, index.region(region), slot)
-
-
-def _inserted(index: Index, old: tuple[Op, ...], new: tuple[Op, ...], region: Region, slot: int) -> Index:
-    index = index.with_children(region, (*region.children[:slot], *new, *region.children[slot:]))
-    for op in old:
-        index = _swap(index, index.op(op.uid), ())
-    return index.learn(new, region)
+    anchor = max(old, key=lambda op: index.position(op.uid))
+    chains = [[region.uid for region in reversed(index.ancestors(op.uid))] for op in old]
+    depth = sum(len(set(level)) == 1 for level in zip(*chains, strict=False))
+    path = [region.uid for region in reversed(index.ancestors(anchor.uid))] + [anchor.uid]
+    for beside, behind in dict.fromkeys(((path[depth], True), (path[depth], False), (anchor.uid, True))):
+        placed = index.inserted(beside, behind, new)
+        for op in old:
+            placed = placed.exchanged(op.uid, ())
+        yield placed
 
 
 def _in_order(index: Index, new: tuple[Op, ...]) -> bool:
@@ -127,7 +114,7 @@ def sweep(model: Model) -> Model:
     """See `Model.swept`."""
     index = model.index
     for op in _dead(model):
-        index = _swap(index, op, ())
+        index = index.exchanged(op.uid, ())
     declared = {value.id for value in (*model.inputs, *model.outputs)}
     unused = {name for name in model.weights if name not in index.users and name not in declared}
     swept = model if index is model.index else model.with_index(index)

@@ -49,7 +49,11 @@ def vector(name: str) -> Value:
 def assert_index_is_fresh(rewritten) -> None:
     fresh, kept = Index.of(rewritten.root), rewritten.index
     assert (fresh.nodes, fresh.parents, fresh.producers) == (kept.nodes, kept.parents, kept.producers)
-    assert {k: sorted(v) for k, v in fresh.users.items()} == {k: sorted(v) for k, v in kept.users.items()}
+    assert fresh.users == kept.users
+    assert set(fresh.order) == set(kept.order)
+    for region in rewritten.regions():
+        keys = [kept.order[child.uid] for child in region.children]
+        assert keys == sorted(set(keys)), "keys order siblings as they stand"
 
 
 def test_a_new_operator_lands_in_the_lowest_common_ancestor():
