@@ -1,203 +1,138 @@
-"""Rewrite rules: small functions with a reason for every miss, and the driver that applies them under the cost gate."""
+"""The driver: applies rules until none matches, under the cost gate and within a budget.
+
+Rules are imported from here: `from eopt.passes.rewrite import Matcher, Replacement, rule`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NoReturn
-
-import numpy as np
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from eopt.ir.model import Model
 from eopt.ir.node import Op
 from eopt.passes.base import Change, Context, Outcome
+from eopt.passes.match import Array, Fact, Matcher, Miss
+from eopt.passes.rules import Replacement, Rule, explain, rule, where
+from eopt.passes.worklist import Attempt, Worklist
 
-Array = np.ndarray[Any, Any]
+__all__ = ["Array", "Matcher", "Miss", "Replacement", "Rule", "apply_rules", "explain", "rule", "where"]
 
-
-class Miss(Exception):
-    """Why a rule does not apply at a node."""
-
-    def __init__(self, reason: str, node: Op | None = None) -> None:
-        super().__init__(reason)
-        self.reason, self.node = reason, node
+LAST = 32  # rewrites a note on an exhausted budget looks back on
 
 
-@dataclass(frozen=True)
-class Replacement:
-    """Operators to take out and those to put in; see `Model.replace`."""
-
-    old: Sequence[Op]
-    new: Sequence[Op]
-    weights: Mapping[str, Array] = field(default_factory=dict)
-    renames: Mapping[str, str] = field(default_factory=dict)
-
-
-class Matcher:
-    """Questions a rule asks about the model; every one that is answered no raises `Miss` with the reason."""
-
-    def __init__(self, model: Model) -> None:
-        self.model = model
-
-    def miss(self, reason: str, node: Op | None = None) -> NoReturn:
-        """Give up."""
-        raise Miss(reason, node)
-
-    def need(self, holds: object, reason: str, node: Op | None = None) -> None:
-        """Give up unless something holds."""
-        if not holds:
-            raise Miss(reason, node)
-
-    def producer(self, op: Op, position: int, kind: str | tuple[str, ...], *, domain: str = "", uses: int = 0) -> Op:
-        """The operator behind an input; `uses` > 0 demands that many users and that the value is no graph output."""
-        name = op.inputs[position] if position < len(op.inputs) else None
-        found = self.model.producer(name) if name else None
-        kinds = (kind,) if isinstance(kind, str) else kind
-        if name is None or found is None or found.op not in kinds or found.domain != domain:
-            actual = "nothing" if found is None else found.op
-            raise Miss(f"input {position} of {op.op} comes from {actual}, not from {' or '.join(kinds)}", found or op)
-        if uses:
-            self.only_used(name, uses, found)
-        return found
-
-    def only_used(self, value: str, uses: int, node: Op) -> None:
-        """Demand that a value may disappear: exactly so many users, and no graph output."""
-        count = len(self.model.users(value))
-        if self.model.is_output(value) or count != uses:
-            other = "is a graph output" if self.model.is_output(value) else f"has {count} users, not {uses}"
-            raise Miss(f"{value!r} {other}", node)
-
-    def user(self, value: str, kind: str | tuple[str, ...], *, domain: str = "") -> Op:
-        """The single user of a value that is no graph output either."""
-        self.need(not self.model.is_output(value), f"{value!r} is a graph output", self.model.producer(value))
-        users = self.model.users(value)
-        kinds = (kind,) if isinstance(kind, str) else kind
-        if len(users) != 1 or users[0].op not in kinds or users[0].domain != domain:
-            listed = ", ".join(user.op for user in users) or "nothing"
-            raise Miss(f"{value!r} is used by {listed}, not by {' or '.join(kinds)} alone", self.model.producer(value))
-        return users[0]
-
-    def either(self, op: Op, kind: str | tuple[str, ...], *, uses: int = 0) -> tuple[Op, str]:
-        """For a commutative operator: the operator of that kind behind one input, and the name of the other input."""
-        for position in (0, 1):
-            other = op.inputs[1 - position]
-            try:
-                found = self.producer(op, position, kind, uses=uses)
-            except Miss:
-                continue
-            if other:
-                return found, other
-        kinds = kind if isinstance(kind, str) else " or ".join(kind)
-        raise Miss(f"no input of {op.op} comes from {kinds}{' alone' if uses else ''}", op)
-
-    def constant(self, op: Op, position: int) -> Array:
-        """The array behind an input."""
-        name = op.inputs[position] if position < len(op.inputs) else None
-        array = self.model.constant(name) if name else None
-        if array is None:
-            raise Miss(f"input {position} of {op.op} is no constant", op)
-        return array
-
-    def constant_input(self, op: Op) -> tuple[float, str]:
-        """For a commutative operator: the scalar constant among its two inputs, and the name of the other."""
-        for position in (0, 1):
-            array = self.model.constant(op.inputs[position] or "")
-            other = op.inputs[1 - position]
-            if array is not None and array.size == 1 and other:
-                return float(array.reshape(-1)[0]), other
-        raise Miss(f"no input of {op.op} is a scalar constant", op)
-
-    def scalar(self, op: Op, position: int, near: float | None = None) -> float:
-        """The scalar constant behind an input, equal to `near` up to float16 rounding when given."""
-        array = self.constant(op, position)
-        if array.size != 1:
-            raise Miss(f"input {position} of {op.op} has {array.size} elements, not one", op)
-        value = float(array.reshape(-1)[0])
-        if near is not None and not np.isclose(value, near, rtol=1e-3):
-            raise Miss(f"input {position} of {op.op} is {value:g}, not {near:g}", op)
-        return value
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A rewrite rule.
-
-    Attributes:
-        name: what users type after `--passes fuse{rules=[...]}` and `eopt why`.
-        anchors: operator types it starts from, as `domain.Type` outside the default domain.
-        rewrite: returns what to exchange, or raises `Miss`.
-        exempt: it only ever removes work (folding constants), so the cost gate is not asked.
-    """
-
-    name: str
-    anchors: tuple[str, ...]
-    rewrite: Callable[[Matcher, Op], Replacement]
-    exempt: bool = False
-
-    def anchored_at(self, op: Op) -> bool:
-        """True for operators this rule starts from."""
-        return (f"{op.domain}.{op.op}" if op.domain else op.op) in self.anchors
-
-
-def rule(name: str, *anchors: str, exempt: bool = False) -> Callable[[Callable[[Matcher, Op], Replacement]], Rule]:
-    """Declare a function as a rewrite rule."""
-    return lambda function: Rule(name, anchors, function, exempt)
-
-
-def where(model: Model, op: Op) -> str:
-    """Module path and name of an operator, for people."""
-    path = model.path(op.uid)
-    return f"{path}/{op.name or op.op}" if path else op.name or op.op
-
-
-def apply_rules(model: Model, rules: Iterable[Rule], context: Context, label: str, rounds: int = 8) -> Outcome:
+def apply_rules(
+    model: Model, rules: Iterable[Rule], context: Context, label: str, budget: int | None = None
+) -> Outcome:
     """Apply rules until none matches any more, each rewrite only if the gate accepts it.
 
-    Rounds are bounded: a set of rules that undo each other ends instead of looping.
+    Every rule is tried once at each operator it starts from, and again when a rewrite changes a fact it was told
+    (see `View`): attempts are linear in operators and rewrites, and no rule has to declare how far it looks. When all
+    is quiet every operator is tried once more, so what ends is a fixpoint even for a rule that looks elsewhere.
+
+    Args:
+        budget: most rewrites, by default 4 for each operator and 64. Rules that undo each other end there; the notes
+            of the outcome say which.
     """
-    rules = tuple(rules)
-    applied: list[Change] = []
-    refused: dict[tuple[str, int], Change] = {}
-    for _ in range(rounds):
-        before = len(applied)
-        leaves = model.leaves()
-        for number, op in enumerate(leaves):
-            context.progress(label, number + 1, len(leaves))
-            for candidate in rules:
-                if not candidate.anchored_at(op) or op.uid not in model.index.nodes:
-                    continue
-                if model.node(op.uid) is not op or (candidate.name, op.uid) in refused:
-                    continue
-                model, change = _attempt(model, candidate, op, context)
-                if change is not None and change.reason:
-                    refused[candidate.name, op.uid] = change
-                elif change is not None:
-                    applied.append(change)
-        if len(applied) == before:
+    run = _Run(model, tuple(rules), context, label)
+    limit = 4 * len(model.leaves()) + 64 if budget is None else budget
+    notes: tuple[str, ...] = ()
+    for attempt in run.attempts():
+        found = run.match(attempt)
+        if found is None:
+            continue
+        if len(run.applied) == limit:
+            notes = (_exhausted(run.rules[attempt[0]], run.applied),)
             break
-    return Outcome(model, tuple(applied), tuple(refused.values()))
+        run.apply(attempt, found)
+    return Outcome(run.model, tuple(run.applied), tuple(run.refused.values()), notes)
 
 
-def _attempt(model: Model, candidate: Rule, op: Op, context: Context) -> tuple[Model, Change | None]:
-    place = where(model, op)
-    try:
-        found = candidate.rewrite(Matcher(model), op)
-    except Miss:
-        return model, None
-    rewritten = model.replace(found.old, found.new, weights=found.weights, renames=found.renames)
-    if context.gate is None or candidate.exempt:
-        return rewritten, Change(candidate.name, place)
-    decision = context.gate.decide(model, rewritten)
-    change = Change(candidate.name, place, decision.saved_j, decision.reason)
-    return (model, change) if decision.reason else (rewritten, change)
+def _exhausted(following: Rule, applied: Sequence[Change]) -> str:
+    last = Counter(change.rule for change in applied[-LAST:]).most_common(3)
+    listed = ", ".join(f"{name} {count} times" for name, count in last) or "none"
+    return (
+        f"stopped after {len(applied)} rewrites with {following.name} still matching; the last ones: {listed}. "
+        "Rules that undo each other never end"
+    )
 
 
-def explain(model: Model, candidate: Rule, op: Op) -> Miss | None:
-    """Why a rule does not apply at an operator; None when it does."""
-    if not candidate.anchored_at(op):
-        return Miss(f"the rule starts from {' or '.join(candidate.anchors)}, not from {op.op}", op)
-    try:
-        candidate.rewrite(Matcher(model), op)
-    except Miss as miss:
-        return miss
-    return None
+class _Run:
+    """The state of one run of `apply_rules`."""
+
+    def __init__(self, model: Model, rules: tuple[Rule, ...], context: Context, label: str) -> None:
+        self.model, self.rules, self.context, self.label = model, rules, context, label
+        self.applied: list[Change] = []
+        self.refused: dict[Attempt, Change] = {}
+        self.work = Worklist([item.anchors for item in rules])
+
+    def attempts(self) -> Iterator[Attempt]:
+        """What to try next, until a round over all operators has changed nothing.
+
+        Operators that a rewrite left without users go before each round: they would count as users of what they read.
+        """
+        tried, confirmed = 0, -1
+        while len(self.applied) > confirmed:
+            confirmed = len(self.applied)
+            self.model = self.model.swept()
+            self.work.add(self.model.leaves())
+            while self.work:
+                tried += 1
+                attempt = self.work.pop()
+                self.context.progress(self.label, tried, tried + len(self.work))
+                yield attempt
+
+    def match(self, attempt: Attempt) -> Replacement | None:
+        """What the rule would exchange; where it misses, it waits for the facts it was told to change."""
+        number, uid = attempt
+        if uid not in self.model.index.nodes or attempt in self.refused:
+            return None
+        op = self.model.index.op(uid)
+        matcher = Matcher(self.model)
+        try:
+            return self.rules[number].rewrite(matcher, op)
+        except Miss:
+            self.work.wait(attempt, [*matcher.model.asked, *(("producer", value.id) for value in op.outputs)])
+            return None
+
+    def apply(self, attempt: Attempt, found: Replacement) -> None:
+        """Exchange, if the gate accepts it, and queue whatever may match now."""
+        candidate, op = self.rules[attempt[0]], self.model.index.op(attempt[1])
+        rewritten = self.model.replace(found.old, found.new, weights=found.weights, renames=found.renames)
+        change = self._decided(candidate, op, rewritten)
+        if change.reason:
+            self.refused[attempt] = change
+            return
+        self.applied.append(change)
+        before, self.model = self.model, rewritten
+        touched = _touched(before, rewritten, found)
+        self.work.push(attempt)
+        self.work.add(touched.new)
+        self.work.wake(touched.facts)
+
+    def _decided(self, candidate: Rule, op: Op, rewritten: Model) -> Change:
+        place = where(self.model, op)
+        if self.context.gate is None or candidate.exempt:
+            return Change(candidate.name, place)
+        decision = self.context.gate.decide(self.model, rewritten)
+        return Change(candidate.name, place, decision.saved_j, decision.reason)
+
+
+@dataclass(frozen=True)
+class _Touched:
+    """What a rewrite changed: operators that are new, and facts rules may have been told."""
+
+    new: tuple[Op, ...]
+    facts: tuple[Fact, ...]
+
+
+def _touched(before: Model, after: Model, found: Replacement) -> _Touched:
+    """The operators that went or came or read other values now; what they compute, and whom else they read from."""
+    went = [*found.old, *(user for name in found.renames for user in before.users(name))]
+    names = dict.fromkeys(value.id for op in (*went, *found.new) for value in op.outputs)
+    came = [op for op in map(after.producer, names) if op is not None]
+    facts: dict[Fact, None] = {("producer", name): None for name in (*names, *found.weights)}
+    for name in (name for op in (*went, *came) for name in op.reads):
+        facts["users", name] = None
+    new = tuple(dict.fromkeys(op for op in came if op.uid not in before.index.nodes))
+    return _Touched(new, tuple(facts))

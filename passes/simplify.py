@@ -48,7 +48,7 @@ class Simplify(Pass):
         tidied = apply_rules(merge_equal(simplified), RULES, replace(context, gate=None), "simplify")
         folded = merge_equal(fold_constants(tidied.model)).swept()
         context.progress("simplify", 3, 3)
-        return Outcome(folded, (*_changes(model, folded), *tidied.applied), notes=notes)
+        return Outcome(folded, (*_changes(model, folded), *tidied.applied), notes=(*notes, *tidied.notes))
 
 
 def _changes(before: Model, after: Model) -> tuple[Change, ...]:

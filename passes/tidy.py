@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
+
 from eopt.ir.node import Attrs, Op
 from eopt.passes.rewrite import Matcher, Replacement, rule
 
@@ -11,51 +15,57 @@ def split_sequence(m: Matcher, op: Op) -> Replacement:
     """A sequence whose items are only picked by constant numbers is a Split (torch exports `chunk` that way)."""
     users = m.model.users(op.output)
     m.need(users and all(user.op == "SequenceAt" for user in users), "the sequence is not only indexed", op)
+    m.need(not m.model.is_output(op.output), "the sequence is a graph output", op)
     m.need(op.attrs.get("keepdims", 1), "keepdims=0 drops the axis", op)
-    sizes = m.constant(op, 1)
-    picked = {int(m.scalar(user, 1)): user for user in users}
+    m.need(m.model.opset >= 13, "Split takes its sizes as an input since opset 13", op)
+    data, axis = m.model.value(op.inputs[0] or ""), op.attrs.get("axis", 0)
+    m.need(data.shape is not None and isinstance(data.shape[axis], int), "the extent of the split axis is unknown", op)
+    assert data.shape is not None
+    parts = _parts(m, op, int(data.shape[axis]))
+    picked = {int(m.scalar(user, 1)) % len(parts): user for user in users}
     m.need(len(picked) == len(users), "one item is picked twice", op)
-    data = op.inputs[0]
-    axis = op.attrs.get("axis", 0)
-    shape = m.model.value(data or "").shape
-    m.need(shape is not None and isinstance(shape[axis], int), "the extent of the split axis is unknown", op)
-    assert shape is not None
-    extent = int(shape[axis])
-    parts = sizes.reshape(-1).tolist()
-    if sizes.ndim == 0:
-        parts = [min(int(sizes), extent - start) for start in range(0, extent, int(sizes))]
     outputs = []
     for number, part in enumerate(parts):
-        user = picked.get(number)
-        known = m.model.value(data or "")
-        size = tuple(part if place == axis % len(shape) else dim for place, dim in enumerate(shape))
-        name = user.output if user else m.model.fresh(f"{op.output}_{number}")
-        outputs.append(type(known)(name, known.dtype, size))
+        name = picked[number].output if number in picked else m.model.fresh(f"{op.output}_{number}")
+        size = tuple(part if place == axis % len(data.shape) else dim for place, dim in enumerate(data.shape))
+        outputs.append(replace(data, id=name, shape=size))
     lengths = m.model.fresh(f"{op.output}_sizes")
-    split = Op("Split", (data, lengths), tuple(outputs), Attrs.of(axis=axis))
-    import numpy as np
-
+    split = Op("Split", (op.inputs[0], lengths), tuple(outputs), Attrs.of(axis=axis))
     return Replacement([op, *users], [split], {lengths: np.asarray(parts, np.int64)})
+
+
+def _parts(m: Matcher, op: Op, extent: int) -> list[int]:
+    """The extents of the items, which have to fill the axis."""
+    sizes = m.constant(op, 1)
+    m.need(sizes.size and sizes.min() > 0, "an item has no extent", op)
+    if sizes.ndim == 0:
+        return [min(int(sizes), extent - start) for start in range(0, extent, int(sizes))]
+    parts: list[int] = sizes.reshape(-1).tolist()
+    m.need(sum(parts) == extent, f"items of {sum(parts)} in all do not fill an axis of {extent}", op)
+    return parts
 
 
 @rule("transpose-pair", "Transpose", exempt=True)
 def transpose_pair(m: Matcher, op: Op) -> Replacement:
-    """Two transpositions in a row are one."""
-    inner = m.producer(op, 0, "Transpose", uses=1)
+    """Two transpositions in a row are one; the first stays where others use it too."""
+    inner = m.producer(op, 0, "Transpose")
     first, second = inner.attrs.get("perm"), op.attrs.get("perm")
     m.need(first and second, "a transposition without perm reverses an unknown rank", op)
     assert first is not None
     assert second is not None
     perm = tuple(first[axis] for axis in second)
     kind = Op("Identity", inner.inputs, op.outputs) if perm == tuple(range(len(perm))) else None
-    return Replacement([inner, op], [kind or Op("Transpose", inner.inputs, op.outputs, Attrs.of(perm=perm))])
+    alone = len(m.model.users(inner.output)) == 1 and not m.model.is_output(inner.output)
+    new = kind or Op("Transpose", inner.inputs, op.outputs, Attrs.of(perm=perm))
+    return Replacement([inner, op] if alone else [op], [new])
 
 
 @rule("identity", "Identity", "Dropout", exempt=True)
 def identity(m: Matcher, op: Op) -> Replacement:
     """A copy under another name."""
     m.need(len(op.inputs) < 3 or op.inputs[2] is None, "the training mode is an input", op)
-    m.need(len(op.outputs) == 1 or not m.model.users(op.outputs[1].id), "the dropout mask is used", op)
+    for mask in op.outputs[1:]:
+        m.need(not m.model.users(mask.id) and not m.model.is_output(mask.id), "the dropout mask is used", op)
     m.need(not m.model.is_output(op.output), f"{op.output!r} is a graph output", op)
     users = m.model.users(op.output)
     m.need(all(op.output in user.inputs for user in users), "a subgraph captures the value", op)

@@ -8,7 +8,7 @@ from typing import ClassVar
 from eopt.ir.errors import UsageError
 from eopt.ir.model import Model
 from eopt.passes import opset
-from eopt.passes.base import Context, Granularity, Outcome, Pass
+from eopt.passes.base import Change, Context, Granularity, Outcome, Pass
 from eopt.passes.fuse.attention import attention
 from eopt.passes.fuse.conv_batchnorm import conv_batchnorm
 from eopt.passes.fuse.gelu import gelu, gelu_tanh
@@ -45,11 +45,16 @@ class Fuse(Pass):
     def run(self, model: Model, context: Context) -> Outcome:
         """See `Pass.run`."""
         chosen = self._chosen()
-        lifted, chosen, notes = _lifted(model, chosen)
-        outcome = apply_rules(lifted, chosen, context, "fuse")
-        if not outcome.applied:
-            return Outcome(model, refused=outcome.refused, notes=notes)
-        return Outcome(outcome.model, outcome.applied, outcome.refused, notes)
+        current, applied, notes = model.swept(), list[Change](), list[str]()  # the dead count as users
+        while True:
+            lifted, ready, told = _lifted(current, chosen)
+            outcome = apply_rules(lifted, ready, context, "fuse")
+            applied += outcome.applied
+            notes += [*told, *outcome.notes]
+            current = outcome.model if outcome.applied else current
+            # A fusion may let a rule match that needs a newer operator set than the model was raised to.
+            if not outcome.applied or not _out_of_reach(current, chosen):
+                return Outcome(current, tuple(applied), outcome.refused, tuple(dict.fromkeys(notes)))
 
     def _chosen(self) -> tuple[Rule, ...]:
         for name in (*self.only, *self.exclude):
@@ -61,15 +66,26 @@ class Fuse(Pass):
 
 def _lifted(model: Model, chosen: tuple[Rule, ...]) -> tuple[Model, tuple[Rule, ...], tuple[str, ...]]:
     """Raise the operator set as far as the rules that match need; rules out of reach are left out with a note."""
-    wanted = [r for r in chosen if _NEEDS.get(r.name, 0) > model.opsets.get("", 0) and _matches(model, r)]
+    wanted = _out_of_reach(model, chosen)
     if not wanted:
-        return model, chosen, ()
+        return model, _within(model, chosen), ()
     version = max(_NEEDS[r.name] for r in wanted)
     lifted, reason = opset.lift(model, version)
     if not reason:
-        return lifted, chosen, (f"operator set raised from {model.opsets.get('')} to {version}",)
-    left = tuple(r for r in chosen if r not in wanted)
-    return model, left, (f"{', '.join(r.name for r in wanted)} left out: needs opset {version}, but {reason}",)
+        note = f"operator set raised from {model.opsets.get('')} to {version}"
+        return lifted, _within(lifted, chosen), (note,)
+    names = ", ".join(r.name for r in wanted)
+    return model, _within(model, chosen), (f"{names} left out: needs opset {version}, but {reason}",)
+
+
+def _within(model: Model, chosen: tuple[Rule, ...]) -> tuple[Rule, ...]:
+    """Rules whose operators the model's operator set has."""
+    return tuple(r for r in chosen if _NEEDS.get(r.name, 0) <= model.opsets.get("", 0))
+
+
+def _out_of_reach(model: Model, chosen: tuple[Rule, ...]) -> list[Rule]:
+    """Rules that match but need a newer operator set."""
+    return [r for r in chosen if _NEEDS.get(r.name, 0) > model.opsets.get("", 0) and _matches(model, r)]
 
 
 def _matches(model: Model, candidate: Rule) -> bool:

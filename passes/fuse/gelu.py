@@ -2,98 +2,82 @@
 
 exact   x/2 (1 + erf(x / sqrt 2))
 tanh    x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
+
+The factors are found from the inside out, which gives x; the argument then has to be the right polynomial in x.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import pi, sqrt
 
-import numpy as np
-
 from eopt.ir.node import Attrs, Op
-from eopt.passes.rewrite import Matcher, Replacement, rule
+from eopt.passes.fuse.polynomial import polynomial
+from eopt.passes.rewrite import Matcher, Miss, Replacement, rule
 
 _CUBIC = 0.044715
 
 
+@dataclass(frozen=True)
+class _Outer:
+    """x/2 (1 + f), without f: x, the operators, and the last of them."""
+
+    x: str
+    ops: tuple[Op, ...]
+    last: Op
+
+
 @rule("gelu", "Erf")
 def gelu(m: Matcher, erf: Op) -> Replacement:
-    """Any order of the factors x, 1/2 and 1 + erf(x / sqrt 2)."""
-    m.only_used(erf.output, 1, erf)
-    argument = m.producer(erf, 0, ("Div", "Mul"), uses=1)
-    x = _scaled(m, argument, 1 / sqrt(2))
-    return _finish(m, x, [argument, erf], erf, "none")
+    """Any order and nesting of the factors x, 1/2 and 1 + erf(x / sqrt 2)."""
+    outer = _outer(m, erf)
+    inner = polynomial(m, erf.inputs[0] or "", outer.x)
+    factor = inner.terms.get(1, 0.0)
+    m.need(factor and max(inner.terms) == 1 and not inner.terms.get(0), "the argument of erf is no multiple of x", erf)
+    m.need(inner.near(1, sqrt(0.5)), f"the divisor of x is {1 / factor:g}, not {sqrt(2):g}", inner.ops[0])
+    return _fused(m, outer, (*inner.ops, erf), erf, "none")
 
 
 @rule("gelu-tanh", "Tanh")
 def gelu_tanh(m: Matcher, tanh: Op) -> Replacement:
-    """Any order of the factors; the cube as Pow or as products."""
-    m.only_used(tanh.output, 1, tanh)
-    argument = m.producer(tanh, 0, "Mul", uses=1)
-    factor, inner_name = m.constant_input(argument)
-    m.need(np.isclose(factor, sqrt(2 / pi), rtol=1e-3), f"the factor is {factor:g}, not sqrt(2/pi)", argument)
-    inner = m.model.producer(inner_name)
-    m.need(inner is not None and inner.op == "Add", "the argument of tanh is no sum", argument)
-    assert inner is not None
-    m.only_used(inner_name, 1, inner)
-    cubic, x = m.either(inner, "Mul", uses=1)
-    weight, cube_name = m.constant_input(cubic)
-    m.need(np.isclose(weight, _CUBIC, rtol=1e-3), f"the cubic coefficient is {weight:g}, not {_CUBIC}", cubic)
-    cube = m.model.producer(cube_name)
-    m.need(cube is not None, "the cube is not computed", cubic)
-    assert cube is not None
-    return _finish(m, x, [*_cube(m, cube, x), cubic, inner, argument, tanh], tanh, "tanh")
+    """Any order and nesting of the factors; the cube as Pow or as products, inside or outside of the bracket."""
+    outer = _outer(m, tanh)
+    inner = polynomial(m, tanh.inputs[0] or "", outer.x)
+    factor, cubic = inner.terms.get(1, 0.0), inner.terms.get(3, 0.0)
+    m.need(factor and not inner.terms.get(0), "the argument of tanh is no multiple of x", tanh)
+    m.need(max(inner.terms) == 3, f"the degree of the argument is {max(inner.terms)}, not 3", tanh)
+    m.need(not inner.terms.get(2), "the argument of tanh has a square", tanh)
+    m.need(inner.near(1, sqrt(2 / pi)), f"the factor is {factor:g}, not sqrt(2/pi)", inner.ops[0])
+    m.need(inner.near(3, sqrt(2 / pi) * _CUBIC), f"the cubic coefficient is {cubic / factor:g}, not {_CUBIC}", tanh)
+    return _fused(m, outer, (*inner.ops, tanh), tanh, "tanh")
 
 
-def _scaled(m: Matcher, op: Op, factor: float) -> str:
-    """The operand x of `x * factor`, written as a product or as a division."""
-    if op.op == "Div":
-        m.scalar(op, 1, near=1 / factor)
-        return op.inputs[0] or ""
-    actual, x = m.constant_input(op)
-    m.need(np.isclose(actual, factor, rtol=1e-3), f"the factor is {actual:g}, not {factor:g}", op)
-    return x
+def _outer(m: Matcher, last: Op) -> _Outer:
+    """From 1 + f on outwards: products, until x and 1/2 have been seen."""
+    op = m.user(last.output, "Add")
+    total = m.operands(op, atoms=(last.output,))
+    m.need(total.names == (last.output,), "another value is added", op)
+    m.need(total.near(1.0), f"{total.scalar:g} is added, not 1", op)
+    ops, x, half = total.ops, "", 1.0
+    while not x or abs(half - 0.5) > 1e-6:
+        inside, op = op.output, _next(m, op, x, half)
+        side = m.operands(op, atoms=(inside, x))
+        others, half = side.without(inside), half * side.scalar
+        m.need(len(others) + bool(x) <= 1, f"{''.join(others[-1:])!r} is neither x nor 1/2", op)
+        ops, x = (*ops, *side.ops), x or "".join(others)
+    return _Outer(x, ops, op)
 
 
-def _cube(m: Matcher, op: Op, x: str) -> list[Op]:
-    m.only_used(op.output, 1, op)
-    if op.op == "Pow":
-        m.scalar(op, 1, near=3.0)
-        m.need(op.inputs[0] == x, "the cube is of another value", op)
-        return [op]
-    m.need(op.op == "Mul", f"the cube is computed by {op.op}", op)
-    square, other = m.either(op, "Mul", uses=1)
-    m.need(other == x and square.inputs == (x, x), "the cube is of another value", op)
-    return [square, op]
+def _next(m: Matcher, op: Op, x: str, half: float) -> Op:
+    """The next product; where there is none, what is wrong with the factors is the better reason."""
+    try:
+        return m.user(op.output, ("Mul", "Div"))
+    except Miss:
+        if not x or half == 1.0:
+            raise
+        raise Miss(f"the factor {half:g} is neither x nor 1/2", op) from None
 
 
-def _finish(m: Matcher, x: str, matched: list[Op], last: Op, approximate: str) -> Replacement:
-    """From 1 + f(x) on: two products with x and 1/2 in any order, or with x/2 at once."""
-    plus_one = m.user(last.output, "Add")
-    one, _ = m.constant_input(plus_one)
-    m.need(one == 1.0, f"{one:g} is added, not 1", plus_one)
-    chain, op, seen_x, seen_half = [*matched, plus_one], plus_one, False, False
-    while not (seen_x and seen_half):
-        op = m.user(op.output, "Mul")
-        previous = chain[-1].output
-        other = op.inputs[1] if op.inputs[0] == previous else op.inputs[0]
-        half = _half_of(m, other or "", x)
-        seen_x, seen_half = seen_x or other == x or half is not None, seen_half or other != x
-        m.need(other == x or half is not None or _is_half(m, other or ""), f"{other!r} is neither x nor 1/2", op)
-        chain += [half, op] if half is not None else [op]
-    node = Op("Gelu", (x,), op.outputs, Attrs.of(approximate=approximate), name=last.name)
-    return Replacement(chain, [node])
-
-
-def _is_half(m: Matcher, name: str) -> bool:
-    array = m.model.constant(name)
-    return array is not None and array.size == 1 and float(array.reshape(-1)[0]) == 0.5
-
-
-def _half_of(m: Matcher, name: str, x: str) -> Op | None:
-    """The operator that computes x/2, if that is what `name` is and nobody else uses it."""
-    op = m.model.producer(name)
-    if op is None or op.op != "Mul" or x not in op.inputs or len(m.model.users(name)) != 1 or m.model.is_output(name):
-        return None
-    other = op.inputs[1] if op.inputs[0] == x else op.inputs[0]
-    return op if _is_half(m, other or "") else None
+def _fused(m: Matcher, outer: _Outer, inner: tuple[Op, ...], anchor: Op, approximate: str) -> Replacement:
+    node = Op("Gelu", (outer.x,), outer.last.outputs, Attrs.of(approximate=approximate), name=anchor.name)
+    return Replacement([*inner, *outer.ops], [node])

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from eopt.ir.node import Attrs, Op
-from eopt.passes.fuse.means import mean_over_last, square_of, with_epsilon
+from eopt.passes.fuse.means import input_of, mean_over_last, normalised, square_of, with_epsilon
 from eopt.passes.rewrite import Matcher, Replacement, rule
 
 
@@ -19,30 +19,26 @@ def layer_norm(m: Matcher, root: Op) -> Replacement:
     square = m.producer(mean_op, 0, ("Pow", "Mul"), uses=1)
     centred_name = square_of(m, square)
     centred = m.model.producer(centred_name)
-    m.need(centred is not None and centred.op == "Sub", "what is squared is no difference", square)
-    assert centred is not None
-    x = centred.inputs[0] or ""
+    if centred is None or centred.op != "Sub":
+        m.miss("what is squared is no difference", square)
+    x, extent = input_of(m, centred.inputs[0] or "", centred)
     mean = m.producer(centred, 1, "ReduceMean", uses=1)
     mean_over_last(m, mean)
-    m.need(mean.inputs[0] == x, "the mean is of another value", mean)
-    divide = m.user(root.output, "Div")
-    m.need(divide.inputs == (centred_name, root.output), "the root divides another value", divide)
-    centred_users = {user.uid for user in m.model.users(centred_name)}
-    m.need(centred_users == {square.uid, divide.uid}, "the centred value is used elsewhere", centred)
-    scaled, scale = _affine(m, divide, "Mul")
-    shifted, bias = _affine(m, scaled, "Add")
-    extent = m.model.value(x).shape
-    m.need(extent is not None, "the shape is unknown", centred)
-    for name in (scale, bias):
-        array = m.model.constant(name)
-        fits = array is not None and extent is not None and array.shape == (extent[-1],)
-        m.need(fits, f"{name!r} is no constant of the normalised extent", shifted)
-    matched = [mean, centred, square, mean_op, plus, root, divide, scaled, shifted]
+    m.need(mean.inputs[0] == x.id, "the mean is of another value", mean)
+    found = normalised(m, root, centred_name, extent)
+    inside = {op.uid for op in (square, *found.ops)}
+    users = {user.uid for user in m.model.users(centred_name)}
+    m.need(users <= inside and not m.model.is_output(centred_name), "the centred value is used elsewhere", centred)
+    if found.scale is None:
+        m.miss("no constant of the normalised extent scales it", found.last)
+    shifted = m.user(found.last.output, "Add")
+    bias = shifted.inputs[1] if shifted.inputs[0] == found.last.output else shifted.inputs[0]
+    array = m.model.constant(bias or "")
+    fits = array is not None and array.shape == (extent,)
+    m.need(fits, f"{bias!r} is no constant of the normalised extent", shifted)
+    result = m.model.value(shifted.output)
+    m.need((result.dtype, result.shape) == (x.dtype, x.shape), "type or shape differ between input and result", shifted)
+    matched = [mean, centred, square, mean_op, *plus, root, *found.ops, shifted]
     attrs = Attrs.of(axis=-1, epsilon=epsilon)
-    return Replacement(matched, [Op("LayerNormalization", (x, scale, bias), shifted.outputs, attrs, name=root.name)])
-
-
-def _affine(m: Matcher, op: Op, kind: str) -> tuple[Op, str]:
-    user = m.user(op.output, kind)
-    other = user.inputs[1] if user.inputs[0] == op.output else user.inputs[0]
-    return user, other or ""
+    operands = (x.id, found.scale, bias)
+    return Replacement(matched, [Op("LayerNormalization", operands, shifted.outputs, attrs, name=root.name)])
