@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from math import prod
 
@@ -11,15 +11,20 @@ from eopt.costmodel.query import Kernel, Unknown
 from eopt.ir.model import Model
 from eopt.ir.node import Op
 from eopt.ir.ops import OpView, Tensor, Trait, Unit, spec
-from eopt.ir.types import DType
+from eopt.ir.types import DType, Shape, bind, numel
 
 
 @dataclass(frozen=True)
 class Operand:
-    """What a boundary value costs to move: its bytes, and whether it is a weight."""
+    """What a boundary value costs to move: bits of an element, its shape, and whether it is a weight."""
 
-    nbytes: float
+    bits: int
+    shape: Shape
     is_weight: bool
+
+    def nbytes(self, bindings: Mapping[str, int]) -> float:
+        """Bytes with dims bound; 0 while one is not, which makes the kernel unknown elsewhere."""
+        return (numel(bind(self.shape, bindings)) or 0) * self.bits / 8
 
 
 def gemm_shape(view: OpView) -> tuple[int, int, int, int] | None:
@@ -54,13 +59,14 @@ def kernel_of(
     members: Sequence[Op],
     views: Mapping[int, OpView | None],
     operands: Mapping[str, Operand],
+    bindings: Mapping[str, int],
     quantized: bool,
 ) -> Kernel | Unknown:
     """The kernel of one operator or of a group: its members' arithmetic, and the traffic across its boundary.
 
     Args:
         views: by uid, the members with dims bound; None where a shape is unknown.
-        operands: bytes of every value as the kernel reads or writes it.
+        operands: every value as the kernel reads or writes it.
         quantized: the group computes on integers, whatever type its float operators declare.
     """
     flops: dict[tuple[Unit, DType], float] = defaultdict(float)
@@ -79,7 +85,9 @@ def kernel_of(
     if dominant is None:
         return Unknown(("an empty group",))
     _, op, view = dominant
-    read, weights, written = _traffic(model, members, views, operands)
+    nbytes = {name: operands[name].nbytes(bindings) for name in _boundary(members) if name in operands}
+    fixed = {name for name in nbytes if operands[name].is_weight}
+    read, weights, written = _traffic(model, members, views, nbytes, fixed)
     matrix = any(unit is Unit.MATRIX for unit, _ in flops)
     return Kernel(
         f"{op.domain}.{op.op}" if op.domain else op.op,
@@ -99,23 +107,38 @@ def _unknown(model: Model, op: Op, no_spec: bool) -> Unknown:
     return Unknown((f"the shape of {(unbound or [op.output])[0]!r} is unknown",))
 
 
+def _boundary(members: Sequence[Op]) -> Iterator[str]:
+    for op in members:
+        yield from op.reads
+        yield from (value.id for value in op.outputs)
+
+
 def _traffic(
-    model: Model, members: Sequence[Op], views: Mapping[int, OpView | None], operands: Mapping[str, Operand]
+    model: Model,
+    members: Sequence[Op],
+    views: Mapping[int, OpView | None],
+    nbytes: Mapping[str, float],
+    fixed: Set[str],
 ) -> tuple[float, float, float]:
     """(activation bytes read, weight bytes read, bytes written) across the boundary of a group."""
     if len(members) == 1:
-        return _own_traffic(members[0], views, operands)
+        return _own_traffic(members[0], views, nbytes, fixed)
     inside = {value.id for op in members for value in op.outputs}
+    read = {name for op in members for name in op.reads if name not in inside and name in nbytes}
+    leaving = {name for name in leaves_group(model, members) if name in nbytes}
+    weights = sum(nbytes[name] for name in read & fixed)
+    return sum(nbytes[name] for name in read) - weights, weights, sum(nbytes[name] for name in leaving)
+
+
+def leaves_group(model: Model, members: Sequence[Op]) -> set[str]:
+    """Values made in a group that somebody outside reads."""
     uids = {op.uid for op in members}
-    read = {name for op in members for name in op.reads if name not in inside and name in operands}
-    leaving = {name for name in inside if model.is_output(name) or any(u.uid not in uids for u in model.users(name))}
-    activations = sum(operands[name].nbytes for name in read if not operands[name].is_weight)
-    weights = sum(operands[name].nbytes for name in read if operands[name].is_weight)
-    return activations, weights, sum(operands[name].nbytes for name in leaving if name in operands)
+    made = (value.id for op in members for value in op.outputs)
+    return {name for name in made if model.is_output(name) or any(u.uid not in uids for u in model.users(name))}
 
 
 def _own_traffic(
-    op: Op, views: Mapping[int, OpView | None], operands: Mapping[str, Operand]
+    op: Op, views: Mapping[int, OpView | None], nbytes: Mapping[str, float], fixed: Set[str]
 ) -> tuple[float, float, float]:
     """A single operator reads what its specification says (a Gather its rows, not the table)."""
     described, view = spec(op.op, op.domain), views[op.uid]
@@ -124,6 +147,6 @@ def _own_traffic(
     work = described.work(view)
     if Trait.CONTRACTION not in described.traits:
         return work.read_bytes, 0.0, work.write_bytes
-    read = [operands[name] for name in op.reads if name in operands]
-    weights = sum(operand.nbytes for operand in read if operand.is_weight)
-    return sum(operand.nbytes for operand in read) - weights, weights, work.write_bytes
+    read = [name for name in op.reads if name in nbytes]
+    weights = sum(nbytes[name] for name in read if name in fixed)
+    return sum(nbytes[name] for name in read) - weights, weights, work.write_bytes

@@ -9,15 +9,17 @@ from functools import cached_property
 from immutables import Map
 
 from eopt.backends.executor import Executor
-from eopt.backends.fusion import Group, fuse
+from eopt.backends.fusion import Group
 from eopt.backends.target import Target
-from eopt.costmodel.features import Operand, kernel_of
+from eopt.costmodel.features import kernel_of
+from eopt.costmodel.plan import planned
 from eopt.costmodel.prior import Prior
 from eopt.costmodel.query import Cost, CostModel, Interval, Unknown
+from eopt.ir.dims import filled, late, tried
 from eopt.ir.errors import UsageError
 from eopt.ir.model import Model
 from eopt.ir.node import Op, Region
-from eopt.ir.ops import OpView, Trait, spec, view
+from eopt.ir.ops import OpView, spec, view
 from eopt.ir.specialize import specialize
 from eopt.ir.types import concrete
 
@@ -138,73 +140,44 @@ def price(model: Model, situation: Situation) -> Priced:
 
 
 def _price(model: Model, target: Target, executor: Executor, situation: Situation) -> Priced:
-    views = model.get(_views, situation.bindings)
-    fusion = fuse(model, executor, target)
-    constant = model.get(_constants)
-    groups = {group.members[0].uid: group for group in fusion.groups}
-    grouped = {op.uid: group.members[0].uid for group in fusion.groups for op in group.members}
-    operands = _operands(model, views, fusion.absorbed, constant)
+    """Kernels that are alike are priced once for all the layers they repeat in."""
+    typed, bound = _bound(model, situation.bindings)
+    plan = typed.get(planned, executor, target)
     costs: dict[int, Cost | Unknown] = {}
-    free: set[int] = set()
-    for op in model.leaves():
-        if op.uid in fusion.absorbed or op.uid in constant or _is_view(op):
-            free.add(op.uid)
-        elif grouped.get(op.uid, op.uid) == op.uid:
-            group = groups.get(op.uid)
-            members = [m for m in group.members if m.uid not in constant] if group else [op]
-            kernel = kernel_of(model, members, views, operands, group is not None and group.kind == "qdq")
-            costs[op.uid] = (
-                kernel if isinstance(kernel, Unknown) else situation.cost_model.query(kernel, target, executor)
-            )
-    return Priced(model, situation, costs, groups, frozenset(free - set(grouped)))
+    for kernel in plan.kernels:
+        views = {op.uid: view(typed, op, bound) for op in kernel.members}
+        found = kernel_of(typed, kernel.members, views, plan.operands, bound, kernel.quantized)
+        cost = found if isinstance(found, Unknown) else situation.cost_model.query(found, target, executor)
+        costs.update(dict.fromkeys(kernel.uids, cost))
+    return Priced(model, situation, costs, plan.groups, plan.free)
 
 
-def _is_view(op: Op) -> bool:
-    described = spec(op.op, op.domain)
-    return described is not None and Trait.VIEW in described.traits
+def _bound(model: Model, bindings: Map[str, int]) -> tuple[Model, Map[str, int]]:
+    """A model with a shape for every value, and values for the dims in it.
+
+    Shapes that are computed at run time are inferred for the extents asked for. Who asks a second time will ask again,
+    so then they are found for all extents at once.
+    """
+    analysed = model.get(late)
+    if analysed.covers(bindings) or not bindings:
+        return analysed.model, analysed.bound(bindings)
+    asked = model.get(_asked)
+    asked.add(bindings)
+    if len(asked) > 1:
+        analysed = model.get(tried)
+    typed = analysed.model if analysed.covers(bindings) else filled(model, specialize(model, bindings))
+    return typed, analysed.bound(bindings)
 
 
-def _constants(model: Model) -> frozenset[int]:
-    """Operators that depend on weights only: executors fold them when they load the model."""
-    found: set[int] = set()
-    for op in model.leaves():
-        producers = [model.producer(name) for name in op.reads]
-        fixed = all(
-            producer.uid in found if producer else name in model.weights and model.constant(name) is not None
-            for name, producer in zip(op.reads, producers, strict=True)
-        )
-        if fixed and not op.attrs.graphs:
-            found.add(op.uid)
-    return frozenset(found)
+def _asked(model: Model) -> set[Map[str, int]]:
+    """Extents a model has been priced at."""
+    return set()
 
 
 def _views(model: Model, bindings: Map[str, int]) -> dict[int, OpView | None]:
-    """Operators with dims bound; shapes computed at run time are inferred again from the bound inputs."""
-    views = {op.uid: view(model, op, bindings) for op in model.leaves()}
-    if all(found is not None for found in views.values()) or not bindings:
-        return views
-    bound = specialize(model, bindings)
-    return {op.uid: views[op.uid] or view(bound, op, bindings) for op in bound.leaves()}
-
-
-def _operands(
-    model: Model, views: Mapping[int, OpView | None], absorbed: frozenset[int], constant: frozenset[int]
-) -> dict[str, Operand]:
-    """Bytes of every value. An absorbed dequantisation hands its integers on; constants count as weights."""
-    operands = {name: Operand(model.weights.nbytes(name), True) for name in model.weights}
-    for op in model.leaves():
-        seen = views[op.uid]
-        if seen is None:
-            continue
-        for position, name in enumerate(op.inputs):
-            tensor = seen.inputs[position]
-            if name and tensor and name not in operands:
-                operands[name] = Operand(tensor.nbytes, False)
-        passes_on = op.uid in absorbed and op.inputs[0] in operands
-        for value, tensor in zip((v for v in op.outputs if v.id), seen.outputs, strict=True):
-            held = operands[op.inputs[0] or ""].nbytes if passes_on else tensor.nbytes
-            operands[value.id] = Operand(held, op.uid in constant)
-    return operands
+    """All operators with dims bound."""
+    typed, bound = _bound(model, bindings)
+    return {op.uid: view(typed, op, bound) for op in typed.leaves()}
 
 
 def _total(parts: list[Interval]) -> Interval:

@@ -2,18 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import prod
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from onnx import TensorProto
 
 from eopt.ir.errors import InputError
+from eopt.ir.tensors import check
 from eopt.ir.types import DType
 from eopt.ir.weights import MappedFile, SpanWeight
 from eopt.ir.wire import Span
 
+Mapped = dict[str, MappedFile]
+"""External files already open, by location."""
 
-def weight(tensor: TensorProto, folder: Path | None, mapped: dict[str, MappedFile]) -> SpanWeight:
+INLINE_BYTES = 1 << 30
+
+
+def inline(tensors: Iterable[TensorProto], folder: Path | None, mapped: Mapped) -> None:
+    """Check tensors of subgraphs, functions and attributes, and take in what they keep in files: the tree holds their
+    messages whole, and nothing that decodes them later may look for a file.
+
+    Raises:
+        InputError: as `weight`, as `tensors.check`, or more than `INLINE_BYTES` in files.
+    """
+    total = 0
+    for tensor in tensors:
+        if tensor.data_location == TensorProto.EXTERNAL:
+            found = weight(tensor, folder, mapped)
+            total += found.span.length
+            if total > INLINE_BYTES:
+                raise InputError(f"subgraphs and attributes keep more than {INLINE_BYTES} bytes in external data")
+            tensor.raw_data = bytes(found.raw() or b"")
+            tensor.ClearField("data_location")
+            del tensor.external_data[:]
+        check(tensor)
+
+
+def weight(tensor: TensorProto, folder: Path | None, mapped: Mapped) -> SpanWeight:
     """The weight a tensor's `external_data` points to; files already open are found in `mapped`.
 
     Raises:
@@ -42,14 +69,16 @@ def _inside(folder: Path, location: str, where: str) -> Path:
     absolute = PurePosixPath(location).is_absolute() or PureWindowsPath(location).is_absolute()
     if not parts or absolute or ".." in parts or "\\" in location or "\0" in location:
         raise InputError(f"{where}: external data {location!r} must be a plain path inside the model's folder")
-    path = folder
-    for part in parts:
-        path = path / part
-        if path.is_symlink():
+    steps = [folder.joinpath(*parts[: number + 1]) for number in range(len(parts))]
+    try:
+        if any(step.is_symlink() for step in steps):
             raise InputError(f"{where}: external data {location!r} is a link; put the file itself there")
-    if not path.is_file():
+        missing = not steps[-1].is_file()
+    except OSError as error:
+        raise InputError(f"{where}: external data {location[:64]!r} cannot be looked up ({error.strerror})") from None
+    if missing:
         raise InputError(f"{where}: external data file {location!r} is missing from {folder}")
-    return path
+    return steps[-1]
 
 
 def _needed_bytes(tensor: TensorProto, where: str) -> int:

@@ -117,7 +117,8 @@ class Model:
     def constant(self, name: str) -> np.ndarray[Any, Any] | None:
         """The array behind a weight or a Constant node, None for anything computed or fed."""
         if name in self.weights:
-            return None if name in self._input_values else self.weights.array(name)
+            fixed = name not in self._input_values and not self.weights.is_absent(name)
+            return self.weights.array(name) if fixed else None
         producer = self.producer(name)
         if producer is None or producer.op != "Constant" or producer.domain:
             return None

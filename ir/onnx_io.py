@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, EncodeError
 from onnx import ModelProto, NodeProto, TensorProto
 
-from eopt.ir import external, infer, scopes, wire
+from eopt.ir import blocks, external, infer, limits, messages, prefixes, scopes, tensors, wire
 from eopt.ir.errors import InputError
 from eopt.ir.model import Model, OnnxEnvelope
 from eopt.ir.node import Attrs, Op
 from eopt.ir.types import Value
 from eopt.ir.verify import verify
 from eopt.ir.weights import InlineWeight, MappedFile, SpanWeight, Weight, WeightStore
+
+_TOO_DEEP = "its graphs or types are nested deeper than protobuf can write"
 
 
 def read(path: str | Path) -> Model:
@@ -47,22 +49,27 @@ def from_proto(proto: ModelProto, folder: Path | None = None) -> Model:
         InputError: not a usable model.
     """
     owned = ModelProto()
-    owned.CopyFrom(proto)
+    try:
+        owned.CopyFrom(proto)
+    except (DecodeError, EncodeError):
+        raise InputError(_TOO_DEEP) from None
     return _import(owned, [], None, folder)
 
 
 def _import(proto: ModelProto, spans: list[wire.Span | None], file: MappedFile | None, folder: Path | None) -> Model:
     try:
         return _build(proto, spans, file, folder)
-    except UnicodeDecodeError:
-        raise InputError("holds a name that is not UTF-8; the file is damaged") from None
+    except (DecodeError, EncodeError):
+        raise InputError(_TOO_DEEP) from None
 
 
 def _build(proto: ModelProto, spans: list[wire.Span | None], file: MappedFile | None, folder: Path | None) -> Model:
     if not proto.HasField("graph") or not proto.opset_import:
         raise InputError("not an ONNX model: it has no graph or no opset_import")
     opsets = {entry.domain if entry.domain != "ai.onnx" else "": entry.version for entry in proto.opset_import}
+    messages.check_names(proto)
     weights = _weights(proto, spans, file, folder)
+    limits.check(proto)
     values = infer.infer_values(proto, weights)
     ops = [_op(node, uid, values) for uid, node in enumerate(proto.graph.node, start=1)]
     nodes = list(proto.graph.node)
@@ -70,8 +77,7 @@ def _build(proto: ModelProto, spans: list[wire.Span | None], file: MappedFile | 
         ordered = scopes.topological(ops)
     except ValueError as error:
         raise InputError(f"graph {proto.graph.name!r}: {error}") from None
-    told = {op.uid: scopes.scope_of(node) for op, node in zip(ops, nodes, strict=True)}
-    paths = scopes.inherited(ordered, {uid: scope for uid, scope in told.items() if scope is not None})
+    paths = _scopes(ordered, dict(zip((op.uid for op in ops), nodes, strict=True)), weights)
     root = scopes.grow(ordered, [paths[op.uid] for op in ordered], len(ops) + 1)
     inputs = tuple(values[info.name] for info in proto.graph.input)
     outputs = tuple(values[info.name] for info in proto.graph.output)
@@ -80,6 +86,14 @@ def _build(proto: ModelProto, spans: list[wire.Span | None], file: MappedFile | 
     model = Model(root, inputs, outputs, weights, envelope, opsets)
     verify(model)
     return model
+
+
+def _scopes(ordered: Sequence[Op], nodes: Mapping[int, NodeProto], weights: WeightStore) -> Mapping[int, scopes.Scope]:
+    """Scopes by uid from the best source there is; see `docs/ir.md`."""
+    told = {uid: scope for uid, node in nodes.items() if (scope := scopes.scope_of(node)) is not None}
+    if not any(told.values()):
+        told = prefixes.prefix_scopes(ordered, weights)
+    return scopes.inherited(ordered, told) if told else blocks.block_scopes(ordered, weights)
 
 
 def _op(node: NodeProto, uid: int, values: Mapping[str, Value]) -> Op:
@@ -105,10 +119,17 @@ def _weights(
         if tensor.name in weights:
             raise InputError(f"initializer {tensor.name!r} is defined twice")
         span = spans[number] if number < len(spans) else None
-        if span is not None and file is not None:
-            weights[tensor.name] = SpanWeight(tensor, file, span)
-        elif tensor.data_location == TensorProto.EXTERNAL:
-            weights[tensor.name] = external.weight(tensor, folder, mapped)
-        else:
-            weights[tensor.name] = InlineWeight(tensor)
+        weights[tensor.name] = _weight(tensor, span, file, folder, mapped)
+    external.inline(messages.nested_tensors(proto), folder, mapped)
     return WeightStore(weights)
+
+
+def _weight(
+    tensor: TensorProto, span: wire.Span | None, file: MappedFile | None, folder: Path | None, mapped: external.Mapped
+) -> Weight:
+    if tensor.data_location == TensorProto.EXTERNAL:
+        if span is not None or tensor.HasField("raw_data"):
+            raise InputError(f"initializer {tensor.name!r}: holds both raw data and external data")
+        return external.weight(tensor, folder, mapped)
+    tensors.check(tensor, span.length if span else None)
+    return InlineWeight(tensor) if span is None or file is None else SpanWeight(tensor, file, span)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkstemp
@@ -29,7 +29,8 @@ def to_proto(model: Model) -> ModelProto:
         weight = model.weights[name]
         tensor = proto.graph.initializer.add()
         tensor.CopyFrom(weight.header)
-        tensor.name = name
+        if tensor.name != name:
+            tensor.name = name
         raw = weight.raw()
         if raw is not None and tensor.data_location != TensorProto.EXTERNAL:
             tensor.raw_data = bytes(raw)
@@ -41,7 +42,9 @@ def skeleton(model: Model) -> ModelProto:
     proto = ModelProto()
     proto.CopyFrom(model.envelope.skeleton)
     _set_opsets(proto, model)
-    proto.graph.node.extend(_node(model, op) for op in export_order(model))
+    order = export_order(model)
+    told = _scopes(model, order)
+    proto.graph.node.extend(_node(model, op, told.get(op.uid)) for op in order)
     values = model.envelope.values
     imported = {value.id for op, _ in model.envelope.nodes.values() for value in op.outputs}
     declared = [info for info in proto.graph.value_info if _still_true(model, info.name, imported)]
@@ -77,19 +80,47 @@ def export_order(model: Model) -> tuple[Op, ...]:
     return scopes.topological(model.leaves(), priority)
 
 
-def _node(model: Model, op: Op) -> NodeProto:
+def _scopes(model: Model, order: Sequence[Op]) -> dict[int, str]:
+    """Scopes to be written, by uid: those of new operators, and once there are any, of all that do not tell theirs.
+
+    What was found by looking at the whole graph could not be found again by looking at another.
+    """
+    imported = model.envelope.nodes
+    new = {op.uid for op in order if op.uid not in imported or imported[op.uid][0] != op}
+    if not new and len(order) == len(imported):
+        return {}
+    silent = {op.uid for op in order if op.uid not in new and scopes.scope_of(imported[op.uid][1]) is None}
+    return {uid: scopes.format_own(scopes.scope_in(model.index, uid)) for uid in new | silent}
+
+
+def _node(model: Model, op: Op, scope: str | None) -> NodeProto:
     imported, proto = model.envelope.nodes.get(op.uid, (None, None))
     if proto is not None and op == imported:
-        return proto
-    node = NodeProto(op_type=op.op, domain=op.domain, name=op.name or f"{op.op}_{op.uid}")
+        return proto if scope is None else _telling(proto, scope)
+    node = _base(op, imported, proto)
     node.input.extend(name or "" for name in op.inputs)
     node.output.extend(value.id for value in op.outputs)
     node.attribute.extend(op.attrs.protos)
-    scope = scopes.format_own(scopes.scope_in(model.index, op.uid))
     kept = [] if proto is None else [entry for entry in proto.metadata_props if entry.key != scopes.OWN_KEY]
     node.metadata_props.extend(kept)
-    if scope:
-        node.metadata_props.append(StringStringEntryProto(key=scopes.OWN_KEY, value=scope))
+    return _telling(node, scope) if scope else node
+
+
+def _telling(proto: NodeProto, scope: str) -> NodeProto:
+    node = NodeProto()
+    node.CopyFrom(proto)
+    node.metadata_props.append(StringStringEntryProto(key=scopes.OWN_KEY, value=scope))
+    return node
+
+
+def _base(op: Op, imported: Op | None, proto: NodeProto | None) -> NodeProto:
+    """What the tree does not know of an operator stays while it is the same kind: overload, documentation, devices."""
+    node = NodeProto()
+    if proto is not None and imported is not None and (op.op, op.domain) == (imported.op, imported.domain):
+        node.CopyFrom(proto)
+        for field in ("input", "output", "attribute", "metadata_props"):
+            node.ClearField(field)
+    node.op_type, node.domain, node.name = op.op, op.domain, op.name or f"{op.op}_{op.uid}"
     return node
 
 
@@ -117,9 +148,11 @@ def write(model: Model, path: str | Path) -> None:
 def _header(weight: Weight, name: str) -> TensorProto:
     header = TensorProto()
     header.CopyFrom(weight.header)
-    header.name = name
-    header.ClearField("data_location")
-    del header.external_data[:]
+    if header.name != name:
+        header.name = name
+    if header.data_location == TensorProto.EXTERNAL:
+        header.ClearField("data_location")
+        del header.external_data[:]
     return header
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
 from importlib import import_module
-from math import prod
+from math import isfinite, prod
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,11 @@ from eopt.ir.node import Attrs, Op
 from eopt.ir.types import DType, bind, concrete
 
 FAMILIES = (
-    "attention", "conv", "elementwise", "layout", "matmul", "norm", "pool", "quantize", "reduce", "views",
+    "attention", "attention_contrib", "attention_packed", "causal_conv", "control", "conv", "deform", "detection",
+    "einsum", "elementwise", "elementwise_contrib", "gather", "gathers_contrib", "generate", "layout",
+    "linear_attention", "linear_models", "loss", "matmul", "matmul_contrib", "matmul_packed", "matrices", "moe",
+    "nchwc", "norm", "norm_contrib", "pool", "quantize", "quantize_blocks", "recurrent", "records", "reduce",
+    "reduce_contrib", "resample", "rotary", "scan", "scatter", "sequences", "signal", "strings", "trees", "views",
 )  # fmt: skip
 HOST_ELEMENTS = 1024  # shapes, axes, scales: constants a spec may look into
 
@@ -77,13 +81,25 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class OpView:
-    """One execution of an operator, as its spec sees it."""
+    """One execution of an operator, as its spec sees it.
+
+    Attributes:
+        outputs: those that are named; an optional result left out has no place, so look at ranks where that matters.
+        captures: outer values that the operator's subgraphs may read, by name; its own inputs are among them.
+        opsets: operator-set version by domain; empty means the newest.
+    """
 
     op: str
     domain: str
     inputs: tuple[Tensor | None, ...]
     outputs: tuple[Tensor, ...]
     attrs: Attrs
+    captures: Mapping[str, Tensor] = field(default_factory=dict)
+    opsets: Mapping[str, int] = field(default_factory=dict)
+
+    def optional(self, position: int) -> Tensor | None:
+        """An input that may be left out."""
+        return self.inputs[position] if position < len(self.inputs) else None
 
     def input(self, position: int) -> Tensor:
         """An input that must be there.
@@ -119,6 +135,9 @@ class Work:
         write_bytes: compulsory writes.
         unit: which part of the chip works.
         dtype: type of the arithmetic.
+        reread_bytes: bytes moved again beyond the compulsory traffic: second passes over a row, panels of a product,
+            weights of every time step.
+        held_bytes: what a memory has to hold to serve those again, i.e. the distance in bytes between two uses.
     """
 
     flops: float
@@ -126,6 +145,24 @@ class Work:
     write_bytes: float
     unit: Unit
     dtype: DType
+    reread_bytes: float = 0.0
+    held_bytes: float = 0.0
+
+
+def level_bytes(work: Work, capacities_bytes: Sequence[float]) -> tuple[float, ...]:
+    """Bytes that each memory level moves, nearest first; the last one holds everything.
+
+    All traffic passes the nearest level, and compulsory traffic passes all of them. What is used again is served by the
+    nearest level that can hold `held_bytes`: under least-recently-used replacement an access hits exactly where its
+    reuse distance fits (Mattson et al. 1970, https://doi.org/10.1147/sj.92.0078), and a cyclic sweep over more than
+    fits never does. So there is no partial credit, and the outermost level moves the compulsory bytes and whatever is
+    used again at a distance that no inner level holds.
+    """
+    compulsory, moved, held = work.read_bytes + work.write_bytes, [], False
+    for capacity in capacities_bytes:
+        moved.append(compulsory + (0.0 if held else work.reread_bytes))
+        held = held or capacity >= work.held_bytes
+    return tuple(moved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +189,11 @@ class OpSpec:
             InputError: operands or attributes contradict the operator's definition.
         """
         with _guarded(view):
-            return self.work_of(view)
+            work = self.work_of(view)
+            amounts = (work.flops, work.read_bytes, work.write_bytes, work.reread_bytes, work.held_bytes)
+            if not all(isfinite(amount) and amount >= 0 for amount in amounts):
+                raise ValueError("less than nothing, or more than a number holds")
+            return work
 
     def axes(self, view: OpView) -> tuple[Tie, ...]:
         """Axis classes.
@@ -169,7 +210,7 @@ def _guarded(view: OpView) -> Iterator[None]:
     """Hostile operands and attributes end in one clear error."""
     try:
         yield
-    except (IndexError, ZeroDivisionError, ValueError, TypeError, KeyError, OverflowError) as error:
+    except (IndexError, ZeroDivisionError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise InputError(f"{view.op}: operands or attributes make no sense ({error})") from None
 
 
@@ -217,10 +258,14 @@ def view(model: Model, op: Op, bindings: Mapping[str, int]) -> OpView | None:
     """An operator with its symbolic dims bound; None while a type or shape is unknown."""
     inputs = [_tensor(model, name, bindings) if name else None for name in op.inputs]
     outputs = [_tensor(model, value.id, bindings) for value in op.outputs if value.id]
+    # Most operators have no subgraph, and most models have many operators.
+    captures = {name: _tensor(model, name, bindings) for name in op.reads} if op.attrs.graphs else {}
     missing = any(name and tensor is None for name, tensor in zip(op.inputs, inputs, strict=True))
-    if missing or any(tensor is None for tensor in outputs):
+    if missing or None in outputs or None in captures.values():
         return None
-    return OpView(op.op, op.domain, tuple(inputs), tuple(tensor for tensor in outputs if tensor), op.attrs)
+    known_outputs = tuple(tensor for tensor in outputs if tensor)
+    known_captures = {name: tensor for name, tensor in captures.items() if tensor}
+    return OpView(op.op, op.domain, tuple(inputs), known_outputs, op.attrs, known_captures, model.opsets)
 
 
 def _tensor(model: Model, name: str, bindings: Mapping[str, int]) -> Tensor | None:

@@ -12,7 +12,7 @@ import heapq
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import count, zip_longest
 
 from onnx import NodeProto
 
@@ -39,7 +39,8 @@ def scope_of(node: NodeProto) -> Scope | None:
         return parse_own(metadata[OWN_KEY])
     names = _text_list(metadata.get(_NAMES_KEY, ""))
     if names:
-        return None if _NO_MODULE in names else _from_dynamo(names, _text_list(metadata.get(_CLASSES_KEY, "")))
+        classes = _text_list(metadata.get(_CLASSES_KEY, ""))
+        return None if _NO_MODULE in names else from_dotted(list(zip_longest(names, classes[: len(names)], fillvalue="")))
     if "/" in node.name:
         parts = [part for part in node.name.split("/")[:-1] if part]
         return tuple((part, "") for part in parts[:MAX_DEPTH])
@@ -67,15 +68,14 @@ def _text_list(text: str) -> list[str]:
     return [str(item) for item in parsed]
 
 
-def _from_dynamo(names: list[str], classes: list[str]) -> Scope:
-    """Dotted full names from the root ('') to the node itself, which is no module and is left out."""
+def from_dotted(modules: Sequence[tuple[str, str]]) -> Scope:
+    """(full dotted name, class) from the root ('') to the operator itself, which is no module and is left out."""
     scope: list[tuple[str, str]] = []
     outer = ""
-    for number, name in enumerate(names[:-1][:MAX_DEPTH]):
+    for name, cls in modules[:-1][:MAX_DEPTH]:
         relative = name.removeprefix(outer).lstrip(".") if outer else name
-        cls = classes[number].rpartition(".")[2] if number < len(classes) else ""
         if relative:
-            scope.append((relative.replace("/", "."), cls))
+            scope.append((relative.replace("/", "."), cls.rpartition(".")[2]))
             outer = name
     return tuple(scope)
 
@@ -223,16 +223,54 @@ def shared(paths: Sequence[Scope]) -> Scope:
 
 
 def inherited(ops: Sequence[Op], known: Mapping[int, Scope]) -> dict[int, Scope]:
-    """Scopes of all operators, in topological order: one that says nothing of itself gets what its neighbours share."""
-    paths = dict(known)
-    producers = {value.id: op.uid for op in ops for value in op.outputs}
-    users: dict[str, list[int]] = {}
-    for op in ops:
-        for name in op.reads:
-            users.setdefault(name, []).append(op.uid)
-    for op in ops:
-        if op.uid not in paths:
-            around = [producers[name] for name in op.reads if name in producers]
-            around += [uid for value in op.outputs for uid in users.get(value.id, ())]
-            paths[op.uid] = shared([paths[uid] for uid in around if uid in paths])
+    """Scopes of all operators, in topological order. One that says nothing of itself lies where the latest operator
+    above it and the earliest below it that do say something both are; with only one side, what all of that share."""
+    above, below = neighbours(ops)
+    order = {op.uid: number for number, op in enumerate(ops)}
+    forward, backward = [op.uid for op in ops], [op.uid for op in reversed(ops)]
+    latest = _nearest(forward, above, known, order)
+    earliest = _nearest(backward, below, known, {uid: -number for uid, number in order.items()})
+    over, under = common(forward, above, known), common(backward, below, known)
+    paths: dict[int, Scope] = {}
+    for uid in forward:
+        inside = uid in latest and uid in earliest
+        between = shared([known[latest[uid]], known[earliest[uid]]]) if inside else over.get(uid, under.get(uid, ()))
+        paths[uid] = known.get(uid, between)
     return paths
+
+
+def neighbours(ops: Sequence[Op]) -> tuple[dict[int, list[int]], dict[int, list[int]]]:
+    """By uid, the operators an operator reads from, and those that read from it."""
+    producers = {value.id: op.uid for op in ops for value in op.outputs if value.id}
+    above = {op.uid: [producers[name] for name in op.reads if name in producers] for op in ops}
+    below: dict[int, list[int]] = {op.uid: [] for op in ops}
+    for uid, sources in above.items():
+        for source in sources:
+            below[source].append(uid)
+    return above, below
+
+
+def common(uids: Sequence[int], sources: Mapping[int, list[int]], known: Mapping[int, Scope]) -> dict[int, Scope]:
+    """What all operators with a scope that are reached through `sources` share; `uids` begin there."""
+    reached: dict[int, Scope] = {}
+    for uid in uids:
+        ends = [reached[source] for source in sources[uid] if source in reached]
+        if uid in known:
+            reached[uid] = known[uid]
+        elif ends:
+            reached[uid] = shared(ends)
+    return reached
+
+
+def _nearest(
+    uids: Sequence[int], sources: Mapping[int, list[int]], known: Mapping[int, Scope], rank: Mapping[int, int]
+) -> dict[int, int]:
+    """Of the operators reached through `sources` that have a scope, the one that ranks highest; `uids` begin there."""
+    nearest: dict[int, int] = {}
+    for uid in uids:
+        reached = [nearest[source] for source in sources[uid] if source in nearest]
+        if uid in known:
+            nearest[uid] = uid
+        elif reached:
+            nearest[uid] = max(reached, key=rank.__getitem__)
+    return nearest

@@ -30,6 +30,7 @@ from eopt.ir.node import Attrs, Op, Region
 from eopt.ir.types import DType, Shape, Value
 
 INLINE_ELEMENTS = 8
+_UNLISTED = (DType.STRING, DType.COMPLEX64, DType.COMPLEX128)
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_.]*\Z")
 
 
@@ -92,7 +93,7 @@ def format_name(name: str) -> str:
 
 def _weight(model: Model, name: str) -> str:
     dtype = model.weights.dtype(name)
-    shown = dtype is not None and dtype.bits >= 8 and dtype is not DType.STRING
+    shown = dtype is not None and dtype.bits >= 8 and dtype not in _UNLISTED
     if shown and math.prod(model.weights.shape(name)) <= INLINE_ELEMENTS:
         return _numbers(model.weights.array(name))
     return f"sha256:{model.weights.digest(name)}"

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import numpy as np
-from google.protobuf.message import DecodeError
-from onnx import AttributeProto, ModelProto, helper
+from google.protobuf.message import DecodeError, EncodeError
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, helper
 
+from eopt.ir import external, limits, messages, onnx_out
 from eopt.ir.errors import InputError
 from eopt.ir.model import Model, OnnxEnvelope
 from eopt.ir.node import Attrs, Op, Region
@@ -25,6 +26,7 @@ from eopt.ir.weights import Weight, WeightStore, weight_of
 
 MAX_CHARACTERS = 64 << 20
 MAX_ELEMENTS = 1 << 24
+MAX_DIGITS = 400
 _TOKEN = re.compile(
     r"""\s*(?:(?P<string>"(?:[^"\\]|\\.)*")|(?P<name>[A-Za-z_][A-Za-z0-9_.]*)"""
     r"""|(?P<number>-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)|(?P<sign>[][(){}:,=?]))"""
@@ -74,6 +76,7 @@ class _Parser:
         store = WeightStore(self.weights)
         model = Model(root, tuple(self.inputs), tuple(self.outputs), store, envelope, self.opsets)
         verify(model)
+        limits.check(onnx_out.skeleton(model))
         return model
 
     def _line(self, line: _Line) -> None:
@@ -142,24 +145,23 @@ class _Parser:
             numbers = line.numbers()
             if len(numbers) != count:
                 line.fail(f"{count} numbers, not {len(numbers)}")
-            wide = np.array(numbers, np.float64 if dtype.is_float else object)  # int64 does not fit into a float
-            return weight_of(wide.astype(dtype.numpy).reshape(shape))
+            return weight_of(_array(line, numbers, dtype).reshape(shape))
         kind = line.name("a list, sha256:..., zeros, ones or normal(seed)")
         if kind == "sha256":
             line.rest()
             if name not in self.given:
                 line.fail(f"the content of weight {name!r}, which must be handed in")
             return self.given[name]
-        if count > MAX_ELEMENTS:
-            line.fail(f"at most {MAX_ELEMENTS} elements")
+        if count > MAX_ELEMENTS or dtype is DType.STRING:
+            line.fail(f"at most {MAX_ELEMENTS} elements, and no strings")
         if kind in ("zeros", "ones"):
             return weight_of(np.full(shape, kind == "ones", dtype.numpy))
         if kind != "normal":
             line.fail("zeros, ones or normal(seed)")
         line.expect("(")
-        seed = int(line.number())
+        seed = line.integer("a seed")
         line.expect(")")
-        return weight_of(np.random.default_rng(abs(seed)).standard_normal(shape).astype(dtype.numpy))
+        return weight_of(np.random.default_rng(seed).standard_normal(shape).astype(dtype.numpy))
 
     def _uid(self) -> int:
         self.next_uid += 1
@@ -222,7 +224,13 @@ class _Line:
         if found is None or not found.group("number"):
             self.fail("a number")
         text = self.next()
+        if len(text) > MAX_DIGITS:
+            self.fail(f"a number of at most {MAX_DIGITS} characters")
         return int(text) if text.lstrip("-").isdigit() else float(text)
+
+    def integer(self, what: str, high: int = 2**63 - 1) -> int:
+        number = self.number()
+        return number if isinstance(number, int) and 0 <= number <= high else self.fail(what)
 
     def numbers(self) -> list[float]:
         self.expect("[")
@@ -237,7 +245,7 @@ class _Line:
     def opsets(self) -> dict[str, int]:
         parsed = self._json(self.content[self.position :])
         self.rest()
-        if not isinstance(parsed, dict) or not all(isinstance(v, int) and 0 < v < 1000 for v in parsed.values()):
+        if not isinstance(parsed, dict) or not all(type(v) is int and 0 < v < 1000 for v in parsed.values()):
             self.fail('operator sets as {"": 20}')
         return parsed
 
@@ -262,7 +270,7 @@ class _Line:
         dims: list[int | str] = []
         while self.peek() != "]":
             token = self._match()
-            dims.append(int(self.number()) if token and token.group("number") else self.name("an extent"))
+            dims.append(self.integer("an extent") if token and token.group("number") else self.name("an extent"))
             if self.peek() == ",":
                 self.next()
         self.expect("]")
@@ -317,9 +325,11 @@ class _Line:
         self.expect(")")
         try:
             proto = AttributeProto.FromString(base64.b64decode(text, validate=True))
-        except (DecodeError, binascii.Error, ValueError):
+            _check(proto)
+        except (DecodeError, EncodeError, binascii.Error, ValueError):
             self.fail("an encoded attribute")
-        proto.name = name
+        if proto.name != name:
+            proto.name = name
         return proto
 
     def _skip_space(self) -> int:
@@ -329,9 +339,28 @@ class _Line:
 
     def _json(self, text: str) -> Any:
         try:
-            return json.loads(text)
+            parsed = json.loads(text)
+            json.dumps(parsed, ensure_ascii=False).encode()  # half of a surrogate pair is no text
         except (ValueError, RecursionError):
             self.fail("valid JSON")
+        return parsed
+
+
+def _array(line: _Line, numbers: list[float], dtype: DType) -> np.ndarray[Any, Any]:
+    if dtype is DType.STRING:
+        line.fail("sha256:...: strings are not listed")
+    wide = np.array(numbers, np.float64 if dtype.is_float else object)  # int64 does not fit into a float
+    try:
+        return wide.astype(dtype.numpy)
+    except (ValueError, OverflowError, TypeError):
+        line.fail(f"numbers that {dtype} can hold")
+
+
+def _check(proto: AttributeProto) -> None:
+    """What the door for files looks at as well: depth, names, and tensors, which must not lie in other files."""
+    holder = ModelProto(graph=GraphProto(node=[NodeProto(attribute=[proto])]))
+    messages.check_names(holder)
+    external.inline(messages.nested_tensors(holder), None, {})
 
 
 def _skeleton(opsets: Mapping[str, int]) -> ModelProto:

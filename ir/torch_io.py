@@ -10,15 +10,13 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from eopt.ir import onnx_io
+from eopt.ir import torch_program
 from eopt.ir.errors import EoptError, InputError, UsageError
 from eopt.ir.model import Model
 
 OPSET = 20  # Gelu is an operator from 20 on; attention and normalisation stay visible to the fuse pass
-_TRACE_KEY = "pkg.torch.onnx.stack_trace"  # paths of the exporting machine: bulky and nobody's business
 
 
 def from_module(
@@ -36,18 +34,59 @@ def from_module(
         InputError: the module cannot be exported.
     """
     torch = _torch()
-    keywords = dict(example) if isinstance(example, Mapping) else {}
-    positional = () if keywords else tuple(example)
-    dynamic = _named_axes(torch, dims) if dims else _first_axes(torch, keywords or positional)
-    with _quiet(), TemporaryDirectory(prefix="eopt-") as folder:
-        program = _export(torch, module.eval(), positional, keywords, dynamic)
-        path = Path(folder) / "model.onnx"
-        program.save(path, external_data=True)
-        return _without_traces(onnx_io.read(path))  # the weights stay mapped although the folder goes
+    if isinstance(module, torch.fx.GraphModule):
+        return from_graph_module(module, example, dims)
+    positional, keywords, dynamic = _inputs(torch, example, dims)
+    with _quiet():
+        return torch_program.imported(_export(torch, module.eval(), positional, keywords, dynamic))
+
+
+def from_graph_module(
+    module: Any, example: Sequence[Any] | Mapping[str, Any], dims: Mapping[str, Mapping[int, str]] | None = None
+) -> Model:
+    """Export a `torch.fx.GraphModule`; `torch_program.fx_names` tells which of its nodes an operator comes from.
+
+    Raises:
+        UsageError: torch is not installed.
+        InputError: it cannot be exported.
+    """
+    torch = _torch()
+    positional, keywords, dynamic = _inputs(torch, example, dims)
+    marked = torch_program.traceable(torch, module).eval()
+
+    def export(shapes: Any) -> Any:
+        return torch.export.export(marked, positional, keywords, dynamic_shapes=shapes, strict=False)
+
+    with _quiet():
+        try:
+            program = export(dynamic)
+        except Exception:  # a graph that fixes its batch size: export it as it is
+            dynamic = None
+            program = _exporting(lambda: export(None))
+        return _converted(torch, program, torch_program.origins(program), dynamic)
+
+
+def from_program(program: Any) -> Model:
+    """Export a `torch.export.ExportedProgram`, with the dims it was exported with.
+
+    Raises:
+        UsageError: torch is not installed.
+        InputError: it cannot be converted.
+    """
+    torch = _torch()
+    with _quiet():
+        return _converted(torch, program)
+
+
+def _converted(torch: Any, program: Any, sources: Mapping[str, str] | None = None, dynamic: Any = None) -> Model:
+    options = {"dynamo": True, "opset_version": OPSET, "dynamic_shapes": dynamic}  # the latter for the names of dims
+    exported = _exporting(lambda: torch.onnx.export(program, **options))
+    return torch_program.imported(exported, sources)
 
 
 def from_reference(reference: str) -> Model:
-    """Import `module:function`, call it, and export the `(nn.Module, example_inputs)` it returns.
+    """Import `module:function`, call it, and export what it returns: `(nn.Module, example_inputs)`, of which the module
+    may be a `torch.fx.GraphModule`, or a `torch.export.ExportedProgram`.
 
     Raises:
         UsageError: no such module or function, or it returns something else.
@@ -61,8 +100,11 @@ def from_reference(reference: str) -> Model:
     finally:
         sys.path.pop(0)
     made = function()
+    if isinstance(made, _torch().export.ExportedProgram):
+        return from_program(made)
     if not (isinstance(made, tuple) and len(made) == 2):
-        raise UsageError(f"{reference}: must return (nn.Module, example_inputs), not {type(made).__name__}")
+        kind = type(made).__name__
+        raise UsageError(f"{reference}: must return (nn.Module, example_inputs) or an ExportedProgram, not {kind}")
     return from_module(*made)
 
 
@@ -80,12 +122,7 @@ def from_pt2(path: Path, trust: bool) -> Model:
         program = torch.export.load(path)
     except Exception as error:  # the archive is arbitrary input and torch raises anything
         raise InputError(f"{path}: torch.export cannot load it ({_line(error)})") from None
-    with _quiet(), TemporaryDirectory(prefix="eopt-") as folder:
-        target = Path(folder) / "model.onnx"
-        _exporting(lambda: torch.onnx.export(program, dynamo=True, opset_version=OPSET)).save(
-            target, external_data=True
-        )
-        return _without_traces(onnx_io.read(target))
+    return from_program(program)
 
 
 def from_pretrained(folder: Path) -> Model:
@@ -160,6 +197,15 @@ def _exporting(export: Any) -> Any:
         raise InputError(f"torch cannot export this module to ONNX: {_line(error)}") from None
 
 
+def _inputs(
+    torch: Any, example: Sequence[Any] | Mapping[str, Any], dims: Mapping[str, Mapping[int, str]] | None
+) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
+    """Positional inputs, keyword inputs, and which of their axes are dynamic."""
+    keywords = dict(example) if isinstance(example, Mapping) else {}
+    positional = () if keywords else tuple(example)
+    return positional, keywords, _named_axes(torch, dims) if dims else _first_axes(torch, keywords or positional)
+
+
 def _named_axes(torch: Any, dims: Mapping[str, Mapping[int, str]]) -> Any:
     made = {name: torch.export.Dim(name) for axes in dims.values() for name in axes.values()}
     return {value: {axis: made[name] for axis, name in axes.items()} for value, axes in dims.items()}
@@ -174,14 +220,6 @@ def _first_axes(torch: Any, inputs: Any) -> Any:
     if isinstance(inputs, dict):
         return {name: marked(item) for name, item in inputs.items()}
     return tuple(marked(item) for item in inputs)
-
-
-def _without_traces(model: Model) -> Model:
-    for _, node in model.envelope.nodes.values():
-        kept = [entry for entry in node.metadata_props if entry.key != _TRACE_KEY]
-        del node.metadata_props[:]
-        node.metadata_props.extend(kept)
-    return model
 
 
 @contextmanager

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from eopt.ir.errors import EoptError
 from eopt.ir.model import Model
-from eopt.ir.node import Region
+from eopt.ir.node import Op, Region
+from eopt.ir.types import Value
 
 
 class VerifyError(EoptError):
@@ -22,20 +23,29 @@ def verify(model: Model) -> None:
         VerifyError: naming the operator and the value.
     """
     _check_ids(model)
-    known = {value.id for value in model.inputs} | set(model.weights)
+    taken = [value.id for value in model.inputs]
+    if len(set(taken)) < len(taken):
+        raise VerifyError(f"graph input {max(taken, key=taken.count)!r} is declared twice")
+    known = set(taken) | set(model.weights)
     known |= {sparse.values.name for sparse in model.envelope.skeleton.graph.sparse_initializer}
     for op in model.leaves():
-        where = f"{model.path(op.uid)}/{op.name or op.op}"
         for name in op.reads:
             if name not in known:
-                raise VerifyError(f"{where}: reads {name!r} before anything produces it")
+                raise VerifyError(f"{_where(model, op)}: reads {name!r} before anything produces it")
         for value in op.outputs:
             if value.id and value.id in known:
-                raise VerifyError(f"{where}: {value.id!r} already has a producer")
+                raise VerifyError(f"{_where(model, op)}: {value.id!r} already has a producer")
             known.add(value.id)
+    declared: dict[str, Value] = {}
     for value in model.outputs:
         if value.id not in known:
             raise VerifyError(f"graph output {value.id!r} is never produced")
+        if declared.setdefault(value.id, value) != value:
+            raise VerifyError(f"graph output {value.id!r} is declared twice, with different types")
+
+
+def _where(model: Model, op: Op) -> str:
+    return f"{model.path(op.uid)}/{op.name or op.op}"
 
 
 def _check_ids(model: Model) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from immutables import Map
 from onnx import TensorProto, helper, numpy_helper
 
-from eopt.ir.errors import InputError
+from eopt.ir.errors import InputError, UsageError
 from eopt.ir.types import DType
 from eopt.ir.wire import Span
 
@@ -68,6 +68,21 @@ class SpanWeight:
 
     def raw(self) -> memoryview | None:
         return self.file.view[self.span.offset : self.span.offset + self.span.length]
+
+
+@dataclass(frozen=True)
+class AbsentWeight:
+    """A tensor of which only type and shape are known: a model described by its architecture alone."""
+
+    header: TensorProto
+
+    @classmethod
+    def of(cls, dtype: DType, shape: tuple[int, ...]) -> AbsentWeight:
+        """Describe a tensor."""
+        return cls(TensorProto(dims=shape, data_type=dtype.onnx))
+
+    def raw(self) -> memoryview | None:
+        raise UsageError("this model was made from its architecture alone and has no weights; give the model itself")
 
 
 class MappedFile:
@@ -144,6 +159,17 @@ class WeightStore(Mapping[str, Weight]):
         dtype = self.dtype(name)
         return 0 if dtype is None else -(-prod(self.shape(name)) * dtype.bits // 8)
 
+    def is_absent(self, name: str) -> bool:
+        """True where only type and shape of a weight are known."""
+        return isinstance(self._weights[name], AbsentWeight)
+
+    def is_parameter(self, name: str) -> bool:
+        """True for tensors that are trained: floating point with several elements. Shapes, axes and scalars are not."""
+        if name not in self._weights:
+            return False
+        dtype = self.dtype(name)
+        return dtype is not None and dtype.is_float and prod(self.shape(name)) > 1
+
     def array(self, name: str) -> np.ndarray[Any, Any]:
         """The weight as a read-only array; bytes in a file are mapped, not copied."""
         weight = self._weights[name]
@@ -172,7 +198,7 @@ class WeightStore(Mapping[str, Weight]):
         digest = hashlib.sha256(f"{dtype}{self.shape(name)}".encode())
         raw = weight.raw()
         if raw is None and dtype in (None, DType.STRING):
-            raw = memoryview(weight.header.SerializeToString(deterministic=True))
+            raw = memoryview(_content(weight.header).SerializeToString(deterministic=True))
         digest.update(raw if raw is not None else np.ascontiguousarray(self.array(name)).tobytes())
         return digest.hexdigest()
 
@@ -193,6 +219,15 @@ class WeightStore(Mapping[str, Weight]):
         for name in names:
             del weights[name]
         return WeightStore(weights.finish(), self._order)
+
+
+def _content(header: TensorProto) -> TensorProto:
+    """What a tensor holds, without its name and where it lies."""
+    content = TensorProto()
+    content.CopyFrom(header)
+    for field in ("name", "doc_string", "data_location", "metadata_props"):
+        content.ClearField(field)
+    return content
 
 
 def _with_raw(header: TensorProto, raw: memoryview) -> TensorProto:

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from immutables import Map
+
 from eopt.costmodel.tree import Priced, Situation, price
 from eopt.ir.errors import UsageError
 from eopt.ir.model import Model
 from eopt.tools import frontdoor
+from eopt.tools.situation import hardware
 from eopt.tools.situation import situation as make_situation
+
+
+_NO_TARGET = "a prediction needs a target; give --target NAME (eopt targets list)"
 
 
 def predict_model(
@@ -29,5 +35,29 @@ def predict_model(
     model = model if isinstance(model, Model) else frontdoor.load(model)
     chosen = make_situation(model, target, executor, batch, bind or {})
     if chosen is None:
-        raise UsageError("a prediction needs a target; give --target NAME (eopt targets list)")
+        raise UsageError(_NO_TARGET)
     return price(model, chosen), chosen
+
+
+def predict_config(
+    path: str | Path, target: str | None, *, executor: str | None = None, bind: Mapping[str, int] | None = None
+) -> tuple[Priced, ...]:
+    """Price every phase of the architecture in a `config.json`: prefill and decode, or forward.
+
+    Raises:
+        UsageError: unknown target, executor or dim; torch or transformers is not installed.
+        InputError: not the configuration of an architecture that can be traced.
+    """
+    from eopt.ir.trace import config
+
+    if target is None:
+        raise UsageError(_NO_TARGET)
+    runs_on, runs_it = hardware(target, executor)
+    architecture = config.read(Path(path), bind or {})
+    extents = {phase: {**architecture.bindings} for phase in architecture.phases}
+    if "prefill" in extents:
+        del extents["prefill"]["past"]
+    return tuple(
+        price(model, Situation(runs_on, runs_it, Map(extents[phase]), phase=phase))
+        for phase, model in architecture.phases.items()
+    )

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from eopt.backends import executor as executors
 from eopt.backends import target as targets
+from eopt.backends.executor import Executor
+from eopt.backends.target import Target
 from eopt.costmodel.tree import Situation, bindings_for
 from eopt.ir.errors import UsageError
 from eopt.ir.model import Model
@@ -23,6 +25,14 @@ def situation(
         if executor is not None:
             raise UsageError("--executor needs --target: a cost belongs to a target and an executor")
         return None
-    hardware = targets.load(target)
-    runs_it = executors.load(executor) if executor else executors.default_for(hardware)
-    return Situation(hardware, runs_it, bindings_for(model, batch, bind))
+    return Situation(*hardware(target, executor), bindings_for(model, batch, bind))
+
+
+def hardware(target: str, executor: str | None) -> tuple[Target, Executor]:
+    """A target, and who runs models there.
+
+    Raises:
+        UsageError: no such target or executor.
+    """
+    found = targets.load(target)
+    return found, executors.load(executor) if executor else executors.default_for(found)

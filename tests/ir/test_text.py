@@ -89,6 +89,15 @@ def test_arbitrary_text_never_raises_anything_else(content):
         ('model {"": "x"}', "operator sets"),
         ('y: float32[2] = Relu(x) {alpha: proto("!")}', "an encoded attribute"),
         ("y: float32[2] = Relu(x)", "reads 'x' before anything produces it"),
+        ("input x: float32[1e999]", "an extent"),
+        ("input x: float32[99999999999999999999]", "an extent"),
+        ("weight w: int8[1] = [300]", "numbers that int8 can hold"),
+        ("weight w: string[1] = [1]", "strings are not listed"),
+        ("weight w: string[1] = ones", "no strings"),
+        ("weight w: float32[1] = normal(1.5)", "a seed"),
+        (f"weight w: float32[1] = [{'9' * 5000}]", "a number of at most"),
+        ('input "\\ud800": float32[1]', "valid JSON"),
+        ('input x: float32[1]\ny: float32[1] = Einsum(x) {equation: "......->a"}', "is no equation"),
     ],
 )
 def test_errors_say_where_and_what(content, message):
@@ -101,3 +110,10 @@ def test_large_text_is_refused(monkeypatch):
     monkeypatch.setattr(text_parse, "MAX_CHARACTERS", 10)
     with pytest.raises(InputError, match="longer than 10"):
         text_parse.loads("input x: float32[2]")
+
+
+def test_complex_weights_are_printed_by_digest():
+    store = WeightStore({"w": weight_of(np.array([1 + 2j], np.complex64))})
+    model = Model(Region(0, ""), (), (Value("w", DType.COMPLEX64, (1,)),), store, OnnxEnvelope(), {"": 20})
+    assert "sha256:" in text.dumps(model)
+    assert text_parse.loads(text.dumps(model), store).weights.array("w") == 1 + 2j

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from eopt.backends.ort import OrtRunner
+from eopt.ir import torch_io, torch_program
 from eopt.ir.errors import InputError, UsageError
 from eopt.tools import frontdoor
 
@@ -30,6 +33,12 @@ def make():
     torch.manual_seed(0)
     return Net(), (torch.zeros(2, 3, 16, 16),)
 
+def graph():
+    return torch.fx.symbolic_trace(make()[0].eval()), (torch.zeros(2, 3, 16, 16),)
+
+def program():
+    return torch.export.export(make()[0].eval(), (torch.zeros(2, 3, 16, 16),))
+
 def wrong():
     return 3
 """
@@ -50,6 +59,51 @@ def test_a_module_by_reference(here):
     feed = {model.feeds[0].id: np.ones((5, 3, 16, 16), "f")}
     (result,) = OrtRunner().run(model, [feed])
     assert next(iter(result.values())).shape == (5, 4)
+
+
+def test_an_fx_graph_keeps_the_names_of_its_nodes(here):
+    import torch
+
+    spec = importlib.util.spec_from_file_location("nets", here / "my_nets.py")
+    nets = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(nets)
+    graph, (example,) = nets.graph()
+    assert [node.name for node in graph.graph.nodes][1:-1] == ["stem_0", "stem_1", "stem_2", "mean", "head"]
+    model = torch_io.from_graph_module(graph, (example,))
+    names = {op.op: torch_program.fx_names(model, op) for op in model.leaves()}
+    # the exporter folds stem_0 and stem_1 into one Conv, which it calls by the second
+    assert names == {"Conv": ("stem_1",), "Relu": ("stem_2",), "ReduceMean": ("mean",), "Gemm": ("head",)}
+    assert model.feeds[0].shape == ("batch", 3, 16, 16)
+    x = torch.rand(5, 3, 16, 16)
+    (result,) = OrtRunner().run(model, [{model.feeds[0].id: x.numpy()}])
+    assert np.allclose(next(iter(result.values())), graph(x).detach(), atol=1e-5), "float32, a handful of layers"
+
+
+def test_a_replaced_operator_stands_for_all_its_fx_nodes(here):
+    model = frontdoor.load("my_nets:graph")
+    relu, mean = (next(op for op in model.leaves() if op.op == kind) for kind in ("Relu", "ReduceMean"))
+    merged = model.replace([relu, mean], [replace(mean, uid=0, origin=frozenset(), inputs=(relu.inputs[0], *mean.inputs[1:]))])
+    assert torch_program.fx_names(merged, merged.producer(mean.output)) == ("stem_2", "mean")
+
+
+@pytest.mark.parametrize("function", ["graph", "program"])
+def test_other_things_a_reference_may_return(here, function):
+    model = frontdoor.load(f"my_nets:{function}")
+    assert {"stem", "head"} <= {region.name for region in model.regions()}
+    assert all(torch_program.fx_names(model, op) for op in model.leaves())
+
+
+def test_an_archive(here):
+    import torch
+
+    spec = importlib.util.spec_from_file_location("nets", here / "my_nets.py")
+    nets = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(nets)
+    torch.export.save(nets.program(), here / "net.pt2")
+    with pytest.raises(UsageError, match="--trust"):
+        frontdoor.load(here / "net.pt2")
+    model = frontdoor.load(here / "net.pt2", trust=True)
+    assert ("linear",) in [torch_program.fx_names(model, op) for op in model.leaves()]
 
 
 def test_references_that_lead_nowhere(here):

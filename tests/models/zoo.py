@@ -15,10 +15,11 @@ import pytest
 HERE = Path(__file__).resolve().parent
 SOURCES = (HERE / "export.py", HERE / "sentences.py", HERE.parents[1] / "examples/to_onnx.py")
 NAMES = ("minilm", "bert", "gpt2", "llama", "vit", "resnet", "mobilenet")
+MULTI = ("t5", "whisper", "clip", "mixture")
 
 
 def zoo_model(name: str) -> Path:
-    """The path of model `name` of `NAMES`; `calibration.npz` and `heldout.npz` lie beside minilm's.
+    """The path of model `name` of `NAMES` or `MULTI`; `calibration.npz` and `heldout.npz` lie beside minilm's.
 
     The cache is `$EOPT_TEST_CACHE`, else `~/.cache/eopt-tests`. Skips the calling test where a package is missing.
     """
@@ -40,9 +41,13 @@ def _version(name: str, package: str) -> str:
 def _fingerprint(name: str, versions: dict[str, str]) -> str:
     """Another exporter or another script is another file."""
     digest = hashlib.sha256(repr((name, versions)).encode())
-    for path in SOURCES:
+    for path in (*SOURCES, _script(name)) if name in MULTI else SOURCES:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def _script(name: str) -> Path:
+    return HERE / ("export_multi.py" if name in MULTI else "export.py")
 
 
 def _cache() -> Path:
@@ -55,7 +60,7 @@ def _export(name: str, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent) as scratch:
         made = Path(scratch) / name
-        command = [sys.executable, str(HERE / "export.py"), name, "--out", str(made)]
+        command = [sys.executable, str(_script(name)), name, "--out", str(made)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             pytest.fail(f"{' '.join(command)}:\n{done.stderr[-2000:]}", pytrace=False)

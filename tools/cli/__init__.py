@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(given: list[str]) -> int:
+    gc.set_threshold(200_000, 50, 50)  # a model is millions of objects without cycles: collecting them finds nothing
     if not given or given[0].startswith("-"):
         _top_level().parse_args(given or ["--help"])
         return 0

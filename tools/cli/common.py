@@ -35,7 +35,11 @@ def add_situation(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--executor", metavar="NAME", help="who runs the model there; default by target")
     group.add_argument("--batch", type=_positive, metavar="N", help="extent of the batch dim (default 1)")
     group.add_argument(
-        "--bind", action="append", default=[], metavar="NAME=VALUE", help="extent of another symbolic dim; repeatable"
+        "--bind",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE[,...]",
+        help="extents of other symbolic dims; repeatable",
     )
 
 
@@ -51,7 +55,7 @@ def bindings(arguments: argparse.Namespace) -> dict[str, int]:
         UsageError: not NAME=VALUE with a positive integer.
     """
     bound: dict[str, int] = {}
-    for item in arguments.bind:
+    for item in ",".join(arguments.bind).split(",") if arguments.bind else ():
         name, equals, value = item.partition("=")
         if not equals or not value.isdigit() or int(value) < 1:
             raise UsageError(f"--bind {item}: expected NAME=VALUE with a positive integer")

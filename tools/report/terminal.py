@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from eopt.tools.report.tree import Json, kernels, modules
+from eopt.tools.report.tree import Json, folded, folded_kernels, modules
 from eopt.tools.report.units import change, percent, si
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _bottlenecks(sides: Sequence[tuple[str, Json]]) -> Table:
     """The kernels with the most joules, the sides next to each other."""
     columns = [column for label, _ in sides for column in (label, "energy", "")]
     table = _table(f"top {TOP} operators and fused groups by energy", columns, ["energy"])
-    ranked = [kernels(priced["tree"])[:TOP] for _, priced in sides]
+    ranked = [folded_kernels(priced["tree"])[:TOP] for _, priced in sides]
     longest = max((kernel["share"] or 0.0 for side in ranked for kernel in side[:1]), default=0.0) or 1.0
     for row in zip_longest(*ranked):
         table.add_row(*[cell for kernel in row for cell in _kernel_cells(kernel, longest)])
@@ -90,8 +90,9 @@ def _kernel_cells(kernel: Json | None, longest: float) -> tuple[str, str, str]:
         return "", "", ""
     others = kernel["members"] - 1
     group = f" +{others} fused ({kernel['group']})" if others else f" ({kernel['group']})" if kernel["group"] else ""
+    times = f" ×{kernel['count']}" if kernel["count"] > 1 else ""
     return (
-        f"{_plain(kernel['path'] or '(model)')}\n[dim]{_plain(kernel['op'])}{group}, {kernel['basis']}[/]",
+        f"{_plain(kernel['path'] or '(model)')}{times}\n[dim]{_plain(kernel['op'])}{group}, {kernel['basis']}[/]",
         f"{si(kernel['energy_j'], 'J')}\n[dim]{si(kernel['latency_s'], 's')}[/]",
         f"{percent(kernel['share'])}\n{_bar((kernel['share'] or 0.0) / longest)}",
     )
@@ -116,21 +117,25 @@ def _top_modules(before: Json, after: Json) -> Table:
 
 def _annotated(priced: Json, depth: int) -> Table:
     table = _table("module tree", ("module", "class", "energy", "share", "", "latency"), ("energy", "share", "latency"))
-    stack = [(0, priced["tree"])]
+    stack = [(0, folded([priced["tree"]]))]
     while stack:
         level, node = stack.pop()
         table.add_row(
             "  " * level + _plain(node["name"] or "(model)"),
-            _plain(node["cls"]) + (f" ({node['unknown']} unknown)" if node["unknown"] else ""),
+            _class(node),
             si(node["energy_j"], "J"),
             percent(node["share"]),
             _bar(node["share"]),
             si(node["latency_s"], "s"),
         )
         if level < depth:
-            below = [child for child in node["children"] if "children" in child]
-            stack.extend((level + 1, child) for child in reversed(below))
+            stack.extend((level + 1, child) for child in reversed(node["children"]))
     return table
+
+
+def _class(node: Json) -> str:
+    times = f" ×{node['count']}" if node["count"] > 1 else ""
+    return _plain(node["cls"]) + times + (f" ({node['unknown']} unknown)" if node["unknown"] else "")
 
 
 def _passes(steps: Sequence[Json]) -> Table:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
 from eopt.costmodel.query import Cost, Unknown
 from eopt.costmodel.tree import Priced
 from eopt.ir.node import Op, Region
+from eopt.ir.repeats import repeats
 
 Json = dict[str, Any]
 
@@ -16,7 +17,8 @@ FREE = "free"  # executes nothing: its 0 J is a figure, not a gap
 
 def annotated(priced: Priced) -> Json:
     """The tree with joules, seconds and share of the total on every node; what is not known is None."""
-    root = _region(priced, priced.model.root, _kernels(priced))
+    first = {uid: uids[0] for uids in priced.model.get(repeats).values() for uid in uids}
+    root = _region(priced, priced.model.root, _kernels(priced), first)
     _share(root, root["energy_j"])
     return root
 
@@ -27,9 +29,9 @@ def _kernels(priced: Priced) -> dict[int, int]:
     return own | {op.uid: first for first, group in priced.groups.items() for op in group.members}
 
 
-def _region(priced: Priced, region: Region, kernels: dict[int, int]) -> Json:
+def _region(priced: Priced, region: Region, kernels: dict[int, int], first: dict[int, int]) -> Json:
     children = [
-        _region(priced, child, kernels) if isinstance(child, Region) else _leaf(priced, child, kernels)
+        _region(priced, child, kernels, first) if isinstance(child, Region) else _leaf(priced, child, kernels)
         for child in region.children
     ]
     return {
@@ -37,6 +39,7 @@ def _region(priced: Priced, region: Region, kernels: dict[int, int]) -> Json:
         "cls": region.cls,
         "uid": region.uid,
         "kind": str(region.kind),
+        "alike": first.get(region.uid),
         "energy_j": _sum(children, "energy_j"),
         "latency_s": _sum(children, "latency_s"),
         "unknown": sum(child["unknown"] if "children" in child else child["basis"] == "unknown" for child in children),
@@ -64,7 +67,7 @@ def _leaf(priced: Priced, op: Op, kernels: dict[int, int]) -> Json:
     }
 
 
-def _sum(children: list[Json], key: str) -> float | None:
+def _sum(children: Sequence[Json], key: str) -> float | None:
     """The known part; None when there is none."""
     known = [child[key] for child in children if child[key] is not None]
     return sum(known) if known else None
@@ -74,6 +77,23 @@ def _share(node: Json, whole: float | None) -> None:
     node["share"] = node["energy_j"] / whole if whole and node["energy_j"] is not None else None
     for child in node.get("children", ()):
         _share(child, whole)
+
+
+def folded(alike: Sequence[Json]) -> Json:
+    """Modules that are built alike as one, with their sums; `count` says how many siblings each node below stands for."""
+    inner = [[child for child in node["children"] if "children" in child] for node in alike]
+    places: dict[Hashable, list[int]] = {}
+    for place, child in enumerate(inner[0]):
+        same = child["alike"]
+        places.setdefault(("alone", place) if same is None else same, []).append(place)
+    sums = {key: _sum(alike, key) for key in ("energy_j", "latency_s", "share")}
+    children = [_named(inner[0], group, folded([node[place] for node in inner for place in group])) for group in places.values()]
+    return {**alike[0], **sums, "unknown": sum(node["unknown"] for node in alike), "count": 1, "children": children}
+
+
+def _named(siblings: Sequence[Json], places: Sequence[int], node: Json) -> Json:
+    first, last = siblings[places[0]]["name"], siblings[places[-1]]["name"]
+    return {**node, "name": first if len(places) == 1 else f"{first} to {last}", "count": len(places)}
 
 
 def walk(tree: Json) -> Iterator[tuple[str, Json]]:
@@ -109,6 +129,36 @@ def kernels(tree: Json) -> list[Json]:
             grouped.setdefault(op["kernel"], []).append(op)
     merged = [_merged(members) for members in grouped.values()]
     return sorted(merged, key=lambda kernel: -kernel["energy_j"])
+
+
+def folded_kernels(tree: Json) -> list[Json]:
+    """Kernels of modules that are built alike as one, with their sums; `count` says how many, `path` is the first's."""
+    canonical = _canonical(tree)
+    groups: dict[Hashable, list[Json]] = {}
+    for kernel in kernels(tree):
+        groups.setdefault(canonical[kernel["uid"]], []).append(kernel)
+    return sorted(map(_merged_kernels, groups.values()), key=lambda kernel: -kernel["energy_j"])
+
+
+def _canonical(tree: Json) -> dict[int, Hashable]:
+    """By uid of an operator, its place in the first of the modules built like its own."""
+    places: dict[int, Hashable] = {}
+    stack: list[tuple[Hashable, Json]] = [((), tree)]
+    while stack:
+        place, node = stack.pop()
+        first: dict[int, int] = {}
+        for number, child in enumerate(node["children"]):
+            if "children" in child:
+                alike = child["alike"]
+                stack.append(((place, number if alike is None else first.setdefault(alike, number)), child))
+            else:
+                places[child["uid"]] = (place, number)
+    return places
+
+
+def _merged_kernels(alike: Sequence[Json]) -> Json:
+    first = min(alike, key=lambda kernel: kernel["uid"])
+    return {**first, **{key: _sum(alike, key) for key in ("energy_j", "latency_s", "share")}, "count": len(alike)}
 
 
 def _merged(members: list[Json]) -> Json:
