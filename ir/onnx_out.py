@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import mkstemp
 from typing import BinaryIO
@@ -124,10 +124,14 @@ def _base(op: Op, imported: Op | None, proto: NodeProto | None) -> NodeProto:
     return node
 
 
-def write(model: Model, path: str | Path) -> None:
+def write(model: Model, path: str | Path, shard_bytes: int | None = None) -> None:
     """Write a model; above protobuf's limit its weights go to `<name>.data` beside it.
 
-    The file appears whole or not at all, and an older one stays untouched until then.
+    The files appear whole or not at all, and older ones stay untouched until then.
+
+    Args:
+        shard_bytes: weights go to `<name>-00001-of-0000N.data` of about this size each, whatever the size of the model;
+            a tensor that is larger has a file of its own.
 
     Raises:
         OutputError: the folder is missing or not writable, or the disk is full.
@@ -136,13 +140,29 @@ def write(model: Model, path: str | Path) -> None:
     proto = skeleton(model)
     headers = {name: _header(model.weights[name], name) for name in model.weights}
     total = proto.ByteSize() + sum(h.ByteSize() + model.weights.nbytes(n) + 32 for n, h in headers.items())
-    if total > SINGLE_FILE_BYTES:
-        sidecar = path.with_name(path.name + ".data")
-        with atomic(sidecar) as handle:
-            _write_external(handle, model, headers, sidecar.name)
-    with atomic(path) as handle:
+    with ExitStack() as files:  # left in reverse: the model takes its name last
+        main = files.enter_context(atomic(path))
+        for location, names in _sidecars(model, path.name, total, shard_bytes).items():
+            handle = files.enter_context(atomic(path.with_name(location)))
+            _write_external(handle, model, {name: headers[name] for name in names}, location)
         for piece in _encoded(proto, headers, model):
-            handle.write(piece)
+            main.write(piece)
+
+
+def _sidecars(model: Model, name: str, total: int, shard_bytes: int | None) -> dict[str, list[str]]:
+    """Weights by the file that takes their bytes; none while all fits into the model's own."""
+    if shard_bytes is None:
+        return {f"{name}.data": list(model.weights)} if total > SINGLE_FILE_BYTES else {}
+    shards: list[list[str]] = []
+    room = 0
+    for weight in model.weights:
+        needed = model.weights.nbytes(weight)
+        if needed > room or not shards:
+            shards.append([])
+            room = shard_bytes
+        shards[-1].append(weight)
+        room -= needed
+    return {f"{name}-{number:05}-of-{len(shards):05}.data": names for number, names in enumerate(shards, start=1)}
 
 
 def _header(weight: Weight, name: str) -> TensorProto:

@@ -2,99 +2,118 @@
 
 Flops are 2 h s t d for the scores and the same for the weighted sum (https://arxiv.org/abs/2205.14135), with h query
 heads, s queries, t keys, d the head size; a causal mask leaves s t - s (s - 1) / 2 pairs when the queries are the last
-s of t positions.
+s of t positions. Keys and values are swept once for every block of 128 queries (Algorithm 1 there): a head's keys and
+values are what a memory has to hold to serve that.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 
-from eopt.ir.ops import OpView, Tensor, Trait, Unit, Work, declare
+from eopt.ir.ops import OpView, Role, Tensor, Tie, Trait, Unit, Work, declare
+from eopt.ir.opset.shared import SOFTMAX, TANH, TILE, Again, mapped, wholes
 
-_SOFTMAX = 14  # operations per score, see reduce.py
+_SOFTCAP = TANH + 2  # division, tanh, product per score
 
 
 @dataclass(frozen=True)
-class _Problem:
+class Problem:
+    """One attention: extents of its two products.
+
+    Attributes:
+        window: pairs a query takes part in at most, 0 for all keys.
+        per_score: operations on each score besides the products.
+    """
+
     batch: int
     heads: int
     queries: int
     keys: int
     head_size: int
     value_size: int
+    window: int = 0
+    per_score: int = SOFTMAX
 
     def flops(self, causal: bool) -> float:
         """Both products and the softmax between them."""
         pairs = self.queries * self.keys
         if causal and self.queries <= self.keys:
             pairs -= self.queries * (self.queries - 1) // 2
-        per_pair = 2 * (self.head_size + self.value_size) + _SOFTMAX
-        return float(self.batch * self.heads * pairs * per_pair)
+        if self.window:
+            pairs = min(pairs, self.queries * self.window)
+        return float(self.batch * self.heads * pairs * (2 * (self.head_size + self.value_size) + self.per_score))
+
+    def again(self, bits: int) -> Again:
+        """Sweeps over the keys and values of a head beyond the first."""
+        head = self.keys * (self.head_size + self.value_size) * bits / 8
+        return self.batch * self.heads * max(0, ceil(self.queries / TILE) - 1) * head, head
+
+
+def fused(view: OpView, problem: Problem, causal: bool, q: Tensor, more_flops: float = 0.0) -> Work:
+    """The whole of it in one kernel; results behind the first are caches or scores and are written too."""
+    read = sum(tensor.nbytes for tensor in view.inputs if tensor)
+    written = sum(tensor.nbytes for tensor in view.outputs)
+    flops = problem.flops(causal) + more_flops
+    return Work(flops, read, written, Unit.MATRIX, q.dtype, *problem.again(q.dtype.bits))
 
 
 def _attention(view: OpView) -> Work:
-    q, k, v = view.input(0), view.input(1), view.input(2)
-    past = view.inputs[4] if len(view.inputs) > 4 else None
-    problem = _problem(q, k, v, past, view.attrs.get("q_num_heads", 0), view.attrs.get("kv_num_heads", 0))
-    return _fused(view, problem, bool(view.attrs.get("is_causal", 0)), q)
-
-
-def _multi_head(view: OpView) -> Work:
+    """2 h s t (d + dv) for both products and 14 per score; 22 more per score under a soft cap."""
     q = view.input(0)
-    k = view.inputs[1] or q
-    heads = int(view.attrs["num_heads"])
-    keys = k.shape[2] if len(k.shape) == 4 else k.shape[1]
-    size = q.shape[-1] // heads
-    problem = _Problem(q.shape[0], heads, q.shape[1], keys, size, size)
-    return _fused(view, problem, bool(view.attrs.get("unidirectional", 0)), q)
+    return fused(view, problem_of(view), bool(view.attrs.get("is_causal", 0)), q)
 
 
-def _packed(view: OpView) -> Work:
-    """com.microsoft.Attention projects its input with a weight of shape (hidden, 3 hidden) first."""
-    x, weight = view.input(0), view.input(1)
-    heads = int(view.attrs["num_heads"])
-    size = weight.shape[1] // 3 // heads
-    problem = _Problem(x.shape[0], heads, x.shape[1], x.shape[1], size, size)
-    work = _fused(view, problem, bool(view.attrs.get("unidirectional", 0)), x)
-    projection = 2.0 * x.numel * weight.shape[1]
-    return Work(work.flops + projection, work.read_bytes, work.write_bytes, Unit.MATRIX, x.dtype)
-
-
-def _grouped_query(view: OpView) -> Work:
-    q = view.input(0)
-    past = view.inputs[3] if len(view.inputs) > 3 else None
-    heads, kv_heads = int(view.attrs["num_heads"]), int(view.attrs["kv_num_heads"])
-    packed = view.inputs[1] is None
-    size = q.shape[-1] // (heads + 2 * kv_heads if packed else heads)
-    keys = q.shape[1] + (past.shape[2] if past else 0)
-    problem = _Problem(q.shape[0], heads, q.shape[1], keys, size, size)
-    return _fused(view, problem, True, q)
-
-
-def _problem(q: Tensor, k: Tensor, v: Tensor, past: Tensor | None, q_heads: int, kv_heads: int) -> _Problem:
+def problem_of(view: OpView) -> Problem:
+    """Extents of an ONNX Attention, packed in three axes or in four."""
+    q, k, v, past = view.input(0), view.input(1), view.input(2), view.optional(4)
     earlier = past.shape[2] if past else 0
+    left, right = view.attrs.get("left_window_size", -1), view.attrs.get("right_window_size", -1)
+    per_score = SOFTMAX + (_SOFTCAP if view.attrs.get("softcap", 0.0) else 0)
     if len(q.shape) == 4:
-        return _Problem(q.shape[0], q.shape[1], q.shape[2], k.shape[2] + earlier, q.shape[3], v.shape[3])
-    sizes = q.shape[2] // q_heads, v.shape[2] // kv_heads
-    return _Problem(q.shape[0], q_heads, q.shape[1], k.shape[1] + earlier, *sizes)
+        heads, keys = q.shape[1], k.shape[2] + earlier
+        sizes, queries = (q.shape[3], v.shape[3]), q.shape[2]
+    else:
+        heads, keys = view.attrs["q_num_heads"], k.shape[1] + earlier
+        sizes, queries = (q.shape[2] // heads, v.shape[2] // view.attrs["kv_num_heads"]), q.shape[1]
+    window = (left if left >= 0 else keys) + 1 + (right if right >= 0 else keys) if max(left, right) >= 0 else 0
+    return Problem(q.shape[0], heads, queries, keys, *sizes, window, per_score)
 
 
-def _fused(view: OpView, problem: _Problem, causal: bool, q: Tensor) -> Work:
-    read = sum(tensor.nbytes for tensor in view.inputs if tensor)
-    return Work(problem.flops(causal), read, view.outputs[0].nbytes, Unit.MATRIX, q.dtype)
+def _axes(view: OpView) -> tuple[Tie, ...]:
+    """Batch, key heads with the query heads that share them, features of the values; queries unless order matters.
+
+    The features of queries and keys are summed over; in three axes they lie inside the heads and cannot be named.
+    """
+    packed = len(view.input(0).shape) == 3
+    q, k, result = view.input(0), view.input(1), view.outputs[0]
+    heads, axis, rows = (view.attrs["kv_num_heads"], 2, 1) if packed else (k.shape[1], 1, 2)
+    ports = [("x0", q), ("x1", k), ("x2", view.input(2)), ("y0", result)]
+    caches = [(f"y{n}", view.outputs[n]) for n in (1, 2) if len(view.outputs) > n]
+    caches += [(f"x{n}", cache) for n in (4, 5) if (cache := view.optional(n))]
+    lengths = [("x6", 0, 1)] if view.optional(6) else []
+    batch = [*((port, 0, 1) for port, _ in (*ports, *caches)), *lengths, *_mask(view, 0, 1)]
+    groups = [(port, axis, tensor.shape[axis] // heads) for port, tensor in ports]
+    groups += [(port, 1, tensor.shape[1] // heads) for port, tensor in caches]
+    all_heads = view.attrs["q_num_heads"] if packed else q.shape[1]
+    ties = [mapped(*batch), mapped(*groups, *_mask(view, 1, all_heads // heads))]
+    if not view.attrs.get("is_causal", 0) and not {"left_window_size", "right_window_size"} & set(view.attrs):
+        ties.append(mapped(("x0", rows, 1), ("y0", rows, 1), *_mask(view, 2, 1)))
+    return wholes(view, ties if packed else [*ties, *_features(view)])
 
 
-def _rotary(view: OpView) -> Work:
-    """Four multiplications and two additions for every pair."""
-    x = view.input(0)
-    read = 2 * x.nbytes + sum(tensor.nbytes for tensor in view.inputs[1:] if tensor and not tensor.weight)
-    return Work(3.0 * x.numel, read - x.nbytes, x.nbytes, Unit.VECTOR, x.dtype)
+def _mask(view: OpView, axis: int, factor: int) -> list[tuple[str, int, int]]:
+    """Where an axis of (batch, heads, queries, keys) is in the mask, unless it is broadcast."""
+    mask = view.optional(3)
+    own = axis - (4 - len(mask.shape)) if mask else -1
+    return [("x3", own, factor)] if mask and own >= 0 and mask.shape[own] > 1 else []
 
 
-_TRAITS = (Trait.CONTRACTION,)
-declare(["Attention"], _attention, traits=_TRAITS)
-declare(["Attention"], _packed, traits=_TRAITS, domain="com.microsoft")
-declare(["MultiHeadAttention"], _multi_head, traits=_TRAITS, domain="com.microsoft")
-declare(["GroupQueryAttention"], _grouped_query, traits=_TRAITS, domain="com.microsoft")
-declare(["RotaryEmbedding"], _rotary)
-declare(["RotaryEmbedding"], _rotary, domain="com.microsoft")
+def _features(view: OpView) -> tuple[Tie, Tie]:
+    keys = [port for port, there in (("x4", view.optional(4)), ("y1", len(view.outputs) > 1)) if there]
+    values = [port for port, there in (("x5", view.optional(5)), ("y2", len(view.outputs) > 2)) if there]
+    summed = Tie((("x0", 3, 1), ("x1", 3, 1), *((port, 3, 1) for port in keys)), Role.CONTRACT)
+    return summed, mapped(("x2", 3, 1), ("y0", 3, 1), *((port, 3, 1) for port in values))
+
+
+declare(["Attention"], _attention, _axes, (Trait.CONTRACTION,))

@@ -14,20 +14,21 @@ _OPERATIONS = {
     4: "HardSwish",
     10: "Exp Elu Selu Celu",
     12: "Log Sigmoid Softplus Softsign",
+    15: "SwiGLU",
     16: "Swish Mish",
     20: "Erf Tanh Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh Pow Gelu",
 }
-_COST = {name: cost for cost, names in _OPERATIONS.items() for name in names.split()}
+PER_ELEMENT = {name: cost for cost, names in _OPERATIONS.items() for name in names.split()}
 _SEVERAL_OPERANDS = """Add Sub Mul Div And Or Xor Equal Greater Less GreaterOrEqual LessOrEqual Where Min Max Sum Mean
-    BitShift BitwiseAnd BitwiseOr BitwiseXor Mod Pow PRelu CastLike""".split()
+    BitShift BitwiseAnd BitwiseOr BitwiseXor Mod Pow PRelu CastLike SwiGLU""".split()
 
 
 def _work(view: OpView) -> Work:
-    cost = _COST.get(view.op, _CONTRIB.get(view.op, 1))
+    """By operator, per element of the result."""
     read, written = traffic(view)
     operand = view.inputs[1] if view.op == "Where" else view.inputs[0]
     dtype = operand.dtype if operand else view.outputs[0].dtype
-    return Work(cost * view.outputs[0].numel, read, written, Unit.VECTOR, dtype)
+    return Work(PER_ELEMENT[view.op] * view.outputs[0].numel, read, written, Unit.VECTOR, dtype)
 
 
 def broadcast_axes(view: OpView) -> tuple[Tie, ...]:
@@ -44,10 +45,6 @@ def broadcast_axes(view: OpView) -> tuple[Tie, ...]:
     return tuple(ties)
 
 
-for _name in _COST:
+for _name in PER_ELEMENT:
     _traits = (Trait.ELEMENTWISE,) if _name in _SEVERAL_OPERANDS else (Trait.ELEMENTWISE, Trait.UNARY)
     declare([_name], _work, broadcast_axes, _traits)
-
-_CONTRIB = {"Gelu": 20, "FastGelu": 20, "BiasGelu": 21, "QuickGelu": 14, "QLinearAdd": 5, "QLinearMul": 4,
-            "QLinearSigmoid": 14, "QLinearLeakyRelu": 4}  # fmt: skip
-declare(_CONTRIB, _work, broadcast_axes, (Trait.ELEMENTWISE,), domain="com.microsoft")

@@ -4,29 +4,53 @@ from __future__ import annotations
 
 from math import prod
 
-from eopt.ir.ops import OpView, Role, Tie, Trait, Unit, Work, declare, traffic
+from eopt.ir.ops import OpView, Tie, Trait, Work, declare
+from eopt.ir.opset.shared import NEVER, Again, mapped, moved, vector, wholes
 
 
 def _windowed(view: OpView) -> Work:
-    read, written = traffic(view)
+    """Elements of the result times points of a window."""
     y = view.outputs[0]
-    return Work(y.numel * prod(view.attrs["kernel_shape"]), read, written, Unit.VECTOR, y.dtype)
+    return vector(view, y.numel * prod(view.attrs["kernel_shape"]), y.dtype, _overlap(view))
+
+
+def _overlap(view: OpView) -> Again:
+    """Windows that overlap read elements again; a window's rows of the input lie between two such uses."""
+    x, y, kernel = view.input(0), view.outputs[0], view.attrs["kernel_shape"]
+    if len(x.shape) != len(kernel) + 2:
+        return NEVER
+    again = max(0, y.numel * prod(kernel) - x.numel)
+    rows = kernel[0] * prod(x.shape[3:])
+    return again * x.dtype.bits / 8, rows * x.dtype.bits / 8
 
 
 def _global(view: OpView) -> Work:
-    read, written = traffic(view)
+    """One operation per element of the input."""
     x = view.input(0)
-    return Work(x.numel, read, written, Unit.VECTOR, x.dtype)
+    return vector(view, x.numel)
+
+
+def _unpool(view: OpView) -> Work:
+    """Writes zeros and scatters the input over them: no arithmetic."""
+    return moved(view)
 
 
 def _axes(view: OpView) -> tuple[Tie, ...]:
-    rank = len(view.input(0).shape)
-    mapped = [Tie((("x0", axis, 1), ("y0", axis, 1)), Role.MAP) for axis in range(2)]
-    windows = [Tie(((port, axis, 1),), Role.WHOLE) for port in ("x0", "y0") for axis in range(2, rank)]
-    return (*mapped, *windows)
+    return wholes(view, (mapped(("x0", axis, 1), ("y0", axis, 1)) for axis in range(2)))
 
 
-declare(["MaxPool", "AveragePool", "LpPool"], _windowed, _axes, (Trait.REDUCTION,))
-declare(["GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"], _global, _axes, (Trait.REDUCTION,))
-declare(["QLinearGlobalAveragePool"], _global, traits=(Trait.REDUCTION,), domain="com.microsoft")
-declare(["QLinearAveragePool"], _windowed, traits=(Trait.REDUCTION,), domain="com.microsoft")
+def _channels_anywhere(view: OpView) -> tuple[Tie, ...]:
+    """As `_axes`; channels are the last axis where the operator says so."""
+    last = bool(view.attrs.get("channels_last", 0)) or view.op.startswith("Nhwc")
+    channel = len(view.input(0).shape) - 1 if last else 1
+    return wholes(view, (mapped(("x0", axis, 1), ("y0", axis, 1)) for axis in (0, channel)))
+
+
+_REDUCTION = (Trait.REDUCTION,)
+_MICROSOFT = "com.microsoft"
+declare(["MaxPool", "AveragePool", "LpPool"], _windowed, _axes, _REDUCTION)
+declare(["GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"], _global, _axes, _REDUCTION)
+declare(["MaxUnpool"], _unpool, traits=(Trait.LAYOUT,))
+declare(["QLinearGlobalAveragePool"], _global, _channels_anywhere, _REDUCTION, _MICROSOFT)
+declare(["QLinearAveragePool", "NhwcMaxPool"], _windowed, _channels_anywhere, _REDUCTION, _MICROSOFT)
+declare(["MaxpoolWithMask"], _windowed, _axes, _REDUCTION, _MICROSOFT)

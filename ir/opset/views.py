@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from eopt.ir.ops import OpView, Role, Tie, Trait, Unit, Work, declare
+from eopt.ir.ops import OpView, Role, Tie, Trait, Unit, Work, declare, no_axes
 from eopt.ir.opset.elementwise import broadcast_axes
 
 
 def _nothing(view: OpView) -> Work:
+    """No data moves."""
     return Work(0.0, 0.0, 0.0, Unit.NONE, view.outputs[0].dtype)
-
-
-def _fill(view: OpView) -> Work:
-    y = view.outputs[0]
-    return Work(0.0, 0.0, y.nbytes, Unit.MOVE, y.dtype)
 
 
 def reshape_axes(view: OpView) -> tuple[Tie, ...]:
@@ -57,6 +53,6 @@ def _blocks(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple[list[
 
 _VIEW = (Trait.VIEW,)
 declare(["Reshape", "Flatten", "Squeeze", "Unsqueeze"], _nothing, reshape_axes, _VIEW)
-declare(["Identity", "Dropout"], _nothing, broadcast_axes, _VIEW)
-declare(["Shape", "Size", "Constant", "SequenceEmpty", "Optional", "OptionalHasElement"], _nothing, traits=_VIEW)
-declare(["ConstantOfShape", "Range", "EyeLike", "RandomNormal", "RandomUniform"], _fill)
+declare(["Identity", "Dropout", "BitCast"], _nothing, broadcast_axes, _VIEW)
+declare(["Shape", "Size", "Constant"], _nothing, no_axes, _VIEW)
+declare(["ExpandDims"], _nothing, reshape_axes, _VIEW, "com.microsoft")

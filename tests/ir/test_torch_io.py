@@ -82,7 +82,8 @@ def test_an_fx_graph_keeps_the_names_of_its_nodes(here):
 def test_a_replaced_operator_stands_for_all_its_fx_nodes(here):
     model = frontdoor.load("my_nets:graph")
     relu, mean = (next(op for op in model.leaves() if op.op == kind) for kind in ("Relu", "ReduceMean"))
-    merged = model.replace([relu, mean], [replace(mean, uid=0, origin=frozenset(), inputs=(relu.inputs[0], *mean.inputs[1:]))])
+    both = replace(mean, uid=0, origin=frozenset(), inputs=(relu.inputs[0], *mean.inputs[1:]))
+    merged = model.replace([relu, mean], [both])
     assert torch_program.fx_names(merged, merged.producer(mean.output)) == ("stem_2", "mean")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -94,6 +95,18 @@ def progress(silent: bool) -> Iterator[Progress]:
             bars.update(tasks[label], completed=done, total=total)
 
         yield update
+
+
+def size(text: str) -> int:
+    """Bytes as people write them, for argparse: `500MB`, `4GB`, decimal as on disks.
+
+    Raises:
+        argparse.ArgumentTypeError: something else.
+    """
+    matched = re.fullmatch(r"(\d{1,6})(MB|GB)", text.upper())
+    if matched is None or not int(matched[1]):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; write 500MB or 4GB")
+    return int(matched[1]) * (10**6 if matched[2] == "MB" else 10**9)
 
 
 def _positive(text: str) -> int:

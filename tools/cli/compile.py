@@ -34,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", "-o", type=Path, default=Path("out"), metavar="PATH", help="folder or .onnx file (out)"
     )
+    parser.add_argument(
+        "--shard-size", type=common.size, metavar="SIZE", help="put the weights beside the model in files of 500MB, 4GB …"
+    )
     common.add_situation(parser)
     data = parser.add_argument_group("data and accuracy")
     data.add_argument(
@@ -70,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
             seed=arguments.seed,
         )
         report = report_data.compile_report(result.compiled, str(result.pipeline), result.situation, arguments.model)
-    written = _write(result.model, report, arguments.out)
+    written = _write(result.model, report, arguments.out, arguments.shard_size)
     if arguments.json:
         common.print_json(report)
     else:
@@ -88,7 +91,7 @@ def _pipeline(arguments: argparse.Namespace) -> Any:
     return Pipeline.parse(arguments.passes, keep_order=arguments.keep_order)
 
 
-def _write(model: Any, report: dict[str, Any], out: Path) -> list[Path]:
+def _write(model: Any, report: dict[str, Any], out: Path, shard_bytes: int | None) -> list[Path]:
     """All files appear together or none does."""
     from eopt.ir import onnx_out
     from eopt.tools.report import html
@@ -102,7 +105,7 @@ def _write(model: Any, report: dict[str, Any], out: Path) -> list[Path]:
     with ExitStack() as stack:
         for path, text in zip(paths[1:], texts, strict=True):
             stack.enter_context(onnx_out.atomic(path)).write(text.encode())
-        onnx_out.write(model, paths[0])
+        onnx_out.write(model, paths[0], shard_bytes)
     return paths
 
 
