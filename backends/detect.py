@@ -78,11 +78,20 @@ def _visible_cores() -> int:
     return os.cpu_count() or 1
 
 
+def cpu_features() -> frozenset[str]:
+    """Vector extensions of this machine's CPU, as target sheets name them."""
+    return _features(_flags(_fields(_cpuinfo())))
+
+
+def _features(flags: set[str]) -> frozenset[str]:
+    return frozenset(name for flag, name in _FEATURES.items() if flag in flags)
+
+
 def _cpu(cpuinfo: str, cores: int) -> Target:
     """A share of the nearest sheet: as many cores as are visible, its memory and power in proportion."""
     fields = _fields(cpuinfo)
-    flags = set((fields.get("flags") or fields.get("features") or "").split())
-    features = frozenset(name for flag, name in _FEATURES.items() if flag in flags)
+    flags = _flags(fields)
+    features = _features(flags)
     nearest = _nearest(fields, features)
     share = cores / (nearest.cores or cores)
     mhz = fields.get("cpu mhz")
@@ -117,6 +126,10 @@ def _fields(cpuinfo: str) -> dict[str, str]:
         if colon:
             fields.setdefault(key.strip().lower(), value.strip())
     return fields
+
+
+def _flags(fields: Mapping[str, str]) -> set[str]:
+    return set((fields.get("flags") or fields.get("features") or "").split())
 
 
 # Newest first: the first family whose distinguishing features this machine has.

@@ -2,8 +2,8 @@
 
 A position in a topological order at which a single computed value is live separates a dominator from a post-dominator:
 everything later depends on everything earlier through that value alone, so what lies between two such positions has
-one entry and one exit (https://doi.org/10.1145/178243.178258). Masks and position tables, which all layers read, are not
-counted; where two streams run side by side, their number takes the place of one.
+one entry and one exit (https://doi.org/10.1145/178243.178258). Masks and position tables, which all layers read, do
+not count; where two streams run side by side, their number takes the place of one.
 """
 
 from __future__ import annotations

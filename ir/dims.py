@@ -1,7 +1,7 @@
 """Symbolic extents: expressions over the dims of the inputs, and those nobody has written down, found by trying.
 
-Exporters write extents as `2*batch` or `Min(512, sequence)`. What shape inference cannot follow gets a made-up name; the
-model is then specialised at a few points, and an extent that is one polynomial at all of them is that polynomial.
+Exporters write extents as `2*batch` or `Min(512, sequence)`. What shape inference cannot follow gets a made-up name;
+the model is then specialised at a few points, and an extent that is one polynomial at all of them is that polynomial.
 """
 
 from __future__ import annotations

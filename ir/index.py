@@ -118,7 +118,7 @@ class Index:
         return replace(self, root=changed, nodes=nodes.finish(), parents=parents.finish(), order=keys.finish())
 
     def _keys(self, region: int, chunk: int, start: int, stop: int, new: tuple[Op, ...]) -> Map[int, int]:
-        """Order keys with those of new children: spread between their neighbours, or all anew where there is no room."""
+        """Order keys with those of new children: spread between their neighbours, or all anew if there is no room."""
         if not new:
             return self.order
         chunks = self._chunks(region)
@@ -146,9 +146,13 @@ class Index:
                 users[name] = left
             else:
                 del users[name]
-        nodes, parents, order = (entries.delete(op.uid) for entries in (self.nodes, self.parents, self.order))
         return replace(
-            self, nodes=nodes, parents=parents, order=order, producers=producers.finish(), users=users.finish()
+            self,
+            nodes=self.nodes.delete(op.uid),
+            parents=self.parents.delete(op.uid),
+            order=self.order.delete(op.uid),
+            producers=producers.finish(),
+            users=users.finish(),
         )
 
     def _learned(self, ops: tuple[Op, ...], parent: int) -> Index:

@@ -36,7 +36,7 @@ def prefix_scopes(ops: Sequence[Op], weights: WeightStore) -> dict[int, Scope]:
 
 
 def module_of(weight: str) -> Scope:
-    """The module a weight belongs to; numbers stay with the name before them, as in `layer.0`. () when it names none."""
+    """The module a weight belongs to; numbers stay with the name before, as in `layer.0`. () when it names none."""
     parts = _SEPARATORS.split(weight)[:-1]
     if not parts or not all(_USUAL.fullmatch(part) for part in parts):
         return ()

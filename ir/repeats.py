@@ -18,7 +18,7 @@ def repeats(model: Model) -> dict[int, tuple[int, ...]]:
     weights of the same types and shapes. Names of values, contents of weights and extents of activations may differ.
     """
     numbers: dict[Hashable, int] = {}
-    leaf_keys = {op.uid: (op.domain, op.op, op.attrs, len(op.outputs)) for op in model.leaves()}
+    leaf_keys: dict[int, Hashable] = {op.uid: (op.domain, op.op, op.attrs, len(op.outputs)) for op in model.leaves()}
     found: dict[int, tuple[int, ...]] = {}
     for region in model.regions():
         inner = [child for child in region.children if isinstance(child, Region)]

@@ -40,7 +40,9 @@ def scope_of(node: NodeProto) -> Scope | None:
     names = _text_list(metadata.get(_NAMES_KEY, ""))
     if names:
         classes = _text_list(metadata.get(_CLASSES_KEY, ""))
-        return None if _NO_MODULE in names else from_dotted(list(zip_longest(names, classes[: len(names)], fillvalue="")))
+        return (
+            None if _NO_MODULE in names else from_dotted(list(zip_longest(names, classes[: len(names)], fillvalue="")))
+        )
     if "/" in node.name:
         parts = [part for part in node.name.split("/")[:-1] if part]
         return tuple((part, "") for part in parts[:MAX_DEPTH])

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from math import isqrt
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, TypeAlias, overload
 
 if TYPE_CHECKING:
     from eopt.ir.node import Op, Region
 
-    Node = Op | Region
+    Node: TypeAlias = Op | Region
 
 MIN_WIDTH = 64  # below this a plain tuple is as fast
 

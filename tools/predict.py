@@ -14,7 +14,6 @@ from eopt.tools import frontdoor
 from eopt.tools.situation import hardware
 from eopt.tools.situation import situation as make_situation
 
-
 _NO_TARGET = "a prediction needs a target; give --target NAME (eopt targets list)"
 
 

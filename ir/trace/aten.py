@@ -1,6 +1,7 @@
 """ATen calls as the ONNX operators that cost the same: a traced program is priced, not run.
 
-So `rsqrt` is one Reciprocal and `ne` one Equal; shapes, types and what is read and written are exact. A call that has no counterpart here stays what it is, in the domain `aten`: it is shown, and costs `Unknown`.
+So `rsqrt` is one Reciprocal and `ne` one Equal; shapes, types and what is read and written are exact. A call that has
+no counterpart here stays what it is, in the domain `aten`: it is shown, and costs `Unknown`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ Rule = Callable[[Arguments, Any], Step | None]
 """From the arguments by schema name and the first result; None for what only renames its input."""
 
 _PLAIN = """
-    add=Add:self,other sub=Sub:self,other mul=Mul:self,other div=Div:self,other pow=Pow:self,exponent rsub=Sub:other,self
+    add=Add:self,other sub=Sub:self,other mul=Mul:self,other div=Div:self,other pow=Pow:self,exponent
+    rsub=Sub:other,self
     maximum=Max:self,other minimum=Min:self,other remainder=Mod:self,other fmod=Mod:self,other atan2=Atan:self,other
     eq=Equal:self,other ne=Equal:self,other lt=Less:self,other le=LessOrEqual:self,other gt=Greater:self,other
     ge=GreaterOrEqual:self,other logical_and=And:self,other logical_or=Or:self,other logical_xor=Xor:self,other
@@ -40,7 +42,8 @@ _PLAIN = """
     floor_divide=Div:self,other __and__=And:self,other __or__=Or:self,other
     neg=Neg:self abs=Abs:self exp=Exp:self log=Log:self sqrt=Sqrt:self rsqrt=Reciprocal:self reciprocal=Reciprocal:self
     sin=Sin:self cos=Cos:self tanh=Tanh:self erf=Erf:self sigmoid=Sigmoid:self relu=Relu:self gelu=Gelu:self
-    silu=Swish:self mish=Mish:self softplus=Softplus:self elu=Elu:self leaky_relu=LeakyRelu:self hardswish=HardSwish:self
+    silu=Swish:self mish=Mish:self softplus=Softplus:self elu=Elu:self leaky_relu=LeakyRelu:self
+    hardswish=HardSwish:self
     hardsigmoid=HardSigmoid:self floor=Floor:self ceil=Ceil:self round=Round:self sign=Sign:self isnan=IsNaN:self
     isinf=IsInf:self hardtanh=Clip:self,min_val,max_val relu6=Clip:self clamp=Clip:self,min,max clamp_min=Clip:self,min
     clamp_max=Clip:self,,max where=Where:condition,self,other masked_fill=Where:mask,value,self exp2=Pow:2,self
@@ -54,8 +57,8 @@ _PLAIN = """
 
 _VIEWS = "view _unsafe_view reshape unsqueeze squeeze flatten unflatten view_as_real _reshape_alias as_strided"
 _RENAMES = "alias detach lift lift_fresh lift_fresh_copy set_ resolve_conj resolve_neg"
-_CREATED = """arange zeros ones full empty zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty
-    scalar_tensor eye linspace rand randn rand_like randn_like empty_strided new_empty_strided"""
+_CREATED = """arange zeros ones full empty zeros_like ones_like full_like empty_like new_zeros new_ones new_full
+    new_empty scalar_tensor eye linspace rand randn rand_like randn_like empty_strided new_empty_strided"""
 
 
 def _plain(op: str, names: list[str]) -> Rule:
@@ -206,19 +209,22 @@ def _padded(arguments: Arguments, result: Any) -> Step:
 RULES: dict[str, Rule] = {
     **_table(),
     **{name: _reduction(op) for name, op in (
-        ("mean", "ReduceMean"), ("sum", "ReduceSum"), ("amax", "ReduceMax"), ("amin", "ReduceMin"), ("prod", "ReduceProd"),
-        ("var", "ReduceSumSquare"), ("std", "ReduceSumSquare"), ("any", "ReduceMax"), ("all", "ReduceMin"),
-        ("logsumexp", "ReduceLogSumExp"), ("linalg_vector_norm", "ReduceL2"), ("norm", "ReduceL2"),
+        ("mean", "ReduceMean"), ("sum", "ReduceSum"), ("amax", "ReduceMax"), ("amin", "ReduceMin"),
+        ("prod", "ReduceProd"), ("var", "ReduceSumSquare"), ("std", "ReduceSumSquare"), ("any", "ReduceMax"),
+        ("all", "ReduceMin"), ("logsumexp", "ReduceLogSumExp"),
+        ("linalg_vector_norm", "ReduceL2"), ("norm", "ReduceL2"),
         ("max", "ReduceMax"), ("min", "ReduceMin"), ("argmax", "ArgMax"), ("argmin", "ArgMin"),
     )},
     "_softmax": _along("Softmax"), "_safe_softmax": _along("Softmax"), "_log_softmax": _along("LogSoftmax"),
     "cumsum": _along("CumSum"), "topk": _along("TopK"), "sort": _along("TopK"),
     "split": _along("Split"), "split_with_sizes": _along("Split"), "unbind": _along("Split"), "chunk": _along("Split"),
-    "cat": _joined, "stack": _joined, "_to_copy": _cast, "slice": _cut, "select": _cut, "narrow": _cut, "diagonal": _cut,
+    "cat": _joined, "stack": _joined, "_to_copy": _cast, "slice": _cut, "select": _cut, "narrow": _cut,
+    "diagonal": _cut,
     "t": _permuted(_swapped), "transpose": _permuted(_swapped), "permute": _permuted(lambda a: a["dims"]),
     "expand": _expanded, "repeat": lambda a, y: Step("Tile", [a["self"], Ints(tuple(a["repeats"]))]),
     "addmm": _gemm, "convolution": _convolution, "native_layer_norm": _layer_norm, "_fused_rms_norm": _rms_norm,
-    "native_group_norm": _group_norm, "native_batch_norm": _batch_norm, "_native_batch_norm_legit_no_training": _batch_norm,
+    "native_group_norm": _group_norm, "native_batch_norm": _batch_norm,
+    "_native_batch_norm_legit_no_training": _batch_norm,
     "cudnn_batch_norm": _batch_norm, "max_pool2d_with_indices": _pool("MaxPool"), "avg_pool2d": _pool("AveragePool"),
     "_adaptive_avg_pool2d": _adaptive, "mean_pool": _adaptive, "index": _index, "index_put": _index_put,
     "index_select": lambda a, y: Step("Gather", [a["self"], a["index"]], {"axis": a["dim"]}),

@@ -46,7 +46,7 @@ def read(path: Path, bind: Mapping[str, int]) -> Architecture:
 
     Raises:
         UsageError: torch or transformers is not installed, or a name in `bind` means nothing here.
-        InputError: not the configuration of an architecture transformers knows, or one whose forward pass looks at data.
+        InputError: not the configuration of an architecture transformers knows, or its forward pass looks at data.
     """
     torch, transformers = _packages()
     config = _config(transformers, path)
@@ -100,7 +100,8 @@ def _module(torch: Any, transformers: Any, config: Any) -> Any:
     cls = getattr(transformers, named, None) if named.isidentifier() else None
     dtype = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
     options = {"dtype": dtype, "attn_implementation": engine.NAME}
-    known = isinstance(cls, type) and issubclass(cls, transformers.PreTrainedModel) and cls.config_class is type(config)
+    known = isinstance(cls, type) and issubclass(cls, transformers.PreTrainedModel)
+    known = known and getattr(cls, "config_class", None) is type(config)
     if hasattr(config, "num_local_experts") or hasattr(config, "num_experts") or hasattr(config, "n_routed_experts"):
         options["experts_implementation"] = engine.NAME
     with torch.device("meta"):
@@ -127,7 +128,9 @@ class _Run:
             if name not in known:
                 raise UsageError(f"--bind {name}: {type(module).__name__} has {', '.join(sorted(known))}")
         usual = {**DEFAULTS, "seq": min(DEFAULTS["seq"], self._positions())}
-        self.bindings = {name: bind.get(name, usual[name]) for name in ("batch", "seq") if name in known}
+        self.bindings: dict[str, int] = {
+            name: bind.get(name, usual[name]) for name in ("batch", "seq") if name in known
+        }
         if self.generates:
             self.bindings["past"] = bind.get("past", self.bindings.get("seq", 1))
         if "image" in known:
@@ -181,7 +184,9 @@ class _Run:
         elif "input_ids" in accepted:
             inputs["input_ids"] = self._tokens(batch, tokens)
         if "pixel_values" in accepted and (main == "pixel_values" or hasattr(self.config, "projection_dim")):
-            inputs["pixel_values"] = self._empty(batch, self._channels(), self.bindings["image"], self.bindings["image"])
+            inputs["pixel_values"] = self._empty(
+                batch, self._channels(), self.bindings["image"], self.bindings["image"]
+            )
         if self.config.is_encoder_decoder:
             inputs["decoder_input_ids"] = self._tokens(batch, tokens if not self.generates else 1)
         return inputs

@@ -123,7 +123,9 @@ class Recorder:
             return False
         for position, result in enumerate(results):
             label = f"{name}[{position}]" if len(results) > 1 else name
-            shaped = label if tuple(result.shape) == self._shape(label) else f"{label}:{'x'.join(map(str, result.shape))}"
+            shaped = (
+                label if tuple(result.shape) == self._shape(label) else f"{label}:{'x'.join(map(str, result.shape))}"
+            )
             self._absent(shaped, result)
             self._values[id(result)] = (result, shaped)
         return True
@@ -162,7 +164,7 @@ class Recorder:
         """The value a tensor holds; one that appears from nowhere is a parameter, or a constant of the program."""
         if id(tensor) in self._values:
             return self._values[id(tensor)][1]
-        name = self._parameters.get(id(tensor), f"constant_{len(self._values)}")
+        name: str = self._parameters.get(id(tensor), f"constant_{len(self._values)}")
         self._absent(name, tensor)
         self._values[id(tensor)] = (tensor, name)
         return name

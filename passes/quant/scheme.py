@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from eopt.backends import detect
 from eopt.ir.errors import UsageError
 from eopt.ir.types import DType
 from eopt.passes.quant import params
@@ -48,7 +49,7 @@ class Scheme:
 
 
 def scheme(activation: Activation, target: Target | None, executor: Executor | None) -> Scheme:
-    """The scheme for a target and executor; without them, that of onnxruntime on a CPU.
+    """The scheme for a target and executor; without them, that of onnxruntime on the CPU of this machine.
 
     Raises:
         UsageError: uint8 activations where only symmetric int8 has kernels.
@@ -71,7 +72,6 @@ def _on_accelerator(target: Target | None, executor: Executor | None) -> bool:
 
 def _weight_limit(target: Target | None) -> int:
     """x86 before VNNI adds pairs of uint8 * int8 products in saturating int16; 7-bit weights cannot overflow it."""
-    if target is None:
-        return FULL_RANGE
-    saturates = target.features & {"avx2", "avx512"} and not target.features & {"vnni", "amx"}
+    features = detect.cpu_features() if target is None else target.features
+    saturates = features & {"avx2", "avx512"} and not features & {"vnni", "amx"}
     return REDUCED_RANGE if saturates else FULL_RANGE

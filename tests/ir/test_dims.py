@@ -17,9 +17,11 @@ BINDINGS = {"batch": 4, "seq": 7}
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("batch", 4), ("2*batch", 8), ("batch*seq + 1", 29), ("Min(512, seq)", 7), ("Max(seq, 9)", 9), ("(seq - 1)//2", 3),
+        ("batch", 4), ("2*batch", 8), ("batch*seq + 1", 29), ("Min(512, seq)", 7), ("Max(seq, 9)", 9),
+        ("(seq - 1)//2", 3),
         ("other", None), ("2*other", None), ("seq - 9", None), ("seq//0", None), ("__import__('os')", None),
-        ("batch.real", None), ("[1]", None), ("9**9**9**9", None), ("(" * 400 + "1" + ")" * 400, None), ("*" * 600, None),
+        ("batch.real", None), ("[1]", None), ("9**9**9**9", None), ("(" * 400 + "1" + ")" * 400, None),
+        ("*" * 600, None),
     ],
 )  # fmt: skip
 def test_expressions(text, value):

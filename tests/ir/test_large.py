@@ -19,7 +19,9 @@ ROOT = Path(__file__).parents[2]
 
 def chain(count: int, width: int = 32) -> onnx.ModelProto:
     generator = np.random.default_rng(0)
-    weights = [numpy_helper.from_array(generator.standard_normal((width, width)).astype("f"), f"w{i}") for i in range(count)]
+    weights = [
+        numpy_helper.from_array(generator.standard_normal((width, width)).astype("f"), f"w{i}") for i in range(count)
+    ]
     nodes = [helper.make_node("MatMul", [f"v{i}", f"w{i}"], [f"v{i + 1}"]) for i in range(count)]
     info = lambda name: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", width])
     graph = helper.make_graph(nodes, "chain", [info("v0")], [info(f"v{count}")], weights)

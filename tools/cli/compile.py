@@ -35,7 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", "-o", type=Path, default=Path("out"), metavar="PATH", help="folder or .onnx file (out)"
     )
     parser.add_argument(
-        "--shard-size", type=common.size, metavar="SIZE", help="put the weights beside the model in files of 500MB, 4GB …"
+        "--shard-size",
+        type=common.size,
+        metavar="SIZE",
+        help="put the weights beside the model in files of 500MB, 4GB …",
     )
     common.add_situation(parser)
     data = parser.add_argument_group("data and accuracy")

@@ -80,14 +80,16 @@ def _share(node: Json, whole: float | None) -> None:
 
 
 def folded(alike: Sequence[Json]) -> Json:
-    """Modules that are built alike as one, with their sums; `count` says how many siblings each node below stands for."""
+    """Modules built alike as one, with their sums; `count` says how many siblings each node below stands for."""
     inner = [[child for child in node["children"] if "children" in child] for node in alike]
     places: dict[Hashable, list[int]] = {}
     for place, child in enumerate(inner[0]):
         same = child["alike"]
         places.setdefault(("alone", place) if same is None else same, []).append(place)
     sums = {key: _sum(alike, key) for key in ("energy_j", "latency_s", "share")}
-    children = [_named(inner[0], group, folded([node[place] for node in inner for place in group])) for group in places.values()]
+    children = [
+        _named(inner[0], group, folded([node[place] for node in inner for place in group])) for group in places.values()
+    ]
     return {**alike[0], **sums, "unknown": sum(node["unknown"] for node in alike), "count": 1, "children": children}
 
 

@@ -34,7 +34,8 @@ ARCHITECTURES = {
     "mistral": ("MistralForCausalLM", GROUPED, ["prefill", "decode"]),
     "mixtral": ("MixtralForCausalLM", {**GROUPED, "num_local_experts": 4}, ["prefill", "decode"]),
     "vit": ("ViTForImageClassification", {**SMALL, "image_size": 32, "patch_size": 8}, ["forward"]),
-    "resnet": ("ResNetForImageClassification", {"embedding_size": 16, "hidden_sizes": [32, 64], "depths": [2, 2]}, ["forward"]),
+    "resnet": ("ResNetForImageClassification", {"embedding_size": 16, "hidden_sizes": [32, 64], "depths": [2, 2]},
+               ["forward"]),
     "mobilenet_v2": ("MobileNetV2ForImageClassification", {}, ["forward"]),
     "t5": ("T5ForConditionalGeneration", {"d_model": 64, "d_ff": 128, "num_layers": 3, "d_kv": 16, "num_heads": 4},
            ["prefill", "decode"]),
@@ -110,8 +111,10 @@ def test_it_is_the_model_that_would_be_exported(tmp_path, name, bind):
     import zoo
 
     settings = {
-        "bert": {"vocab_size": 1000, "hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 512},
-        "vit": {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 256, "image_size": 32, "patch_size": 8},
+        "bert": {"vocab_size": 1000, "hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
+                 "intermediate_size": 512},
+        "vit": {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 256,
+                "image_size": 32, "patch_size": 8},
         "resnet": {"embedding_size": 16, "hidden_sizes": [32, 64], "depths": [2, 2], "layer_type": "bottleneck"},
     }[name]  # fmt: skip
     cls = ARCHITECTURES[name][0]

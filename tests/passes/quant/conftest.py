@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
+from eopt.backends import target as targets
 from eopt.backends.data import Dataset
 from eopt.backends.ort import OrtRunner
 from eopt.ir import onnx_io, onnx_out
@@ -17,6 +18,7 @@ from eopt.passes.base import Context, Outcome
 from eopt.passes.quant import Quant
 
 SAMPLES = 16
+CPU = targets.load("cpu-amd-epyc-9004")  # whatever CPU the tests run on
 
 
 @pytest.fixture
@@ -56,7 +58,7 @@ def quantise(samples: Callable[[Model], Dataset]) -> Callable[..., Outcome]:
 
     def quantised(model: Model, data: Dataset | None = None, gate: object = None, **options: object) -> Outcome:
         data = data or samples(model)
-        outcome = Quant(**options).run(model, Context(OrtRunner(threads=1), data, gate))
+        outcome = Quant(**options).run(model, Context(OrtRunner(threads=1), data, gate, CPU))
         verify(outcome.model)
         onnx.checker.check_model(onnx_out.to_proto(outcome.model), full_check=True)
         for before, after in zip(outputs(model, data), outputs(outcome.model, data), strict=True):

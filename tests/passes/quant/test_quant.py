@@ -166,8 +166,10 @@ def test_constant_activations(build, normal, quantise, sqnr):
 # -- scheme
 
 
-def test_unsigned_activations_on_cpus_and_without_a_target():
-    for target in (None, FakeTarget("cpu", frozenset({"avx512", "vnni"}))):
+def test_unsigned_activations_on_cpus_and_without_a_target(monkeypatch):
+    vnni = frozenset({"avx512", "vnni"})
+    monkeypatch.setattr("eopt.backends.detect.cpu_features", lambda: vnni)
+    for target in (None, FakeTarget("cpu", vnni)):
         numbers = scheme(Activation.AUTO, target, None)
         assert (numbers.dtype, numbers.symmetric, numbers.weight_limit) == (DType.UINT8, False, 127)
         assert scheme(Activation.INT8, target, None).dtype is DType.INT8
@@ -177,7 +179,9 @@ def test_a_board_that_runs_onnxruntime_computes_as_a_cpu():
     assert scheme(Activation.AUTO, FakeTarget("soc"), load("onnxruntime")).dtype is DType.UINT8
 
 
-def test_seven_bit_weights_where_the_sums_would_saturate():
+def test_seven_bit_weights_where_the_sums_would_saturate(monkeypatch):
+    monkeypatch.setattr("eopt.backends.detect.cpu_features", lambda: frozenset({"avx2"}))
+    assert scheme(Activation.AUTO, None, None).weight_limit == 63, "without a target: this machine"
     assert scheme(Activation.AUTO, FakeTarget("cpu", frozenset({"avx2"})), None).weight_limit == 63
     assert scheme(Activation.AUTO, FakeTarget("cpu", frozenset({"i8mm"})), None).weight_limit == 127  # ARM
 

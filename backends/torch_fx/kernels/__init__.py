@@ -1,0 +1,55 @@
+"""One torch function per ONNX operator, with ONNX semantics (https://onnx.ai/onnx/operators/); one family per file."""
+
+from __future__ import annotations
+
+from eopt.backends.torch_fx.kernels import (
+    attention,
+    cast,
+    control,
+    conv,
+    create,
+    deform,
+    elementwise,
+    index,
+    layout,
+    linear,
+    linear_attention,
+    loss,
+    norm,
+    pool,
+    quantize,
+    recurrent,
+    reduce,
+    resize,
+    sample,
+    scaled,
+    sequence,
+    signal,
+)
+from eopt.backends.torch_fx.kernels.registry import KERNELS
+
+__all__ = [
+    "KERNELS",
+    "attention",
+    "cast",
+    "control",
+    "conv",
+    "create",
+    "deform",
+    "elementwise",
+    "index",
+    "layout",
+    "linear",
+    "linear_attention",
+    "loss",
+    "norm",
+    "pool",
+    "quantize",
+    "recurrent",
+    "reduce",
+    "resize",
+    "sample",
+    "scaled",
+    "sequence",
+    "signal",
+]
