@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 from onnx import (
     FunctionProto,
@@ -52,8 +53,7 @@ def run(
                 helper.make_tensor_value_info(name, weights[name].header.data_type, weights.shape(name))
             )
     try:
-        with limits.bounded_memory():
-            inferred = shape_inference.infer_shapes(typed, data_prop=True).graph
+        inferred = limits.within_memory(partial(shape_inference.infer_shapes, typed, data_prop=True)).graph
     except (shape_inference.InferenceError, checker.ValidationError, RuntimeError, ValueError, MemoryError):
         inferred = typed.graph  # an operator newer than this onnx, an absurd extent: what is declared still stands
     return _values(inferred, weights)

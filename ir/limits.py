@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from onnx import AttributeProto, FunctionProto, ModelProto, NodeProto
 
@@ -29,6 +30,8 @@ _CONSTANTS = {
 }
 
 _Key = tuple[str, str, str]
+T = TypeVar("T")
+_STATM = Path("/proc/self/statm")
 
 
 def check(proto: ModelProto) -> None:
@@ -126,20 +129,29 @@ def _equations(node: NodeProto, proto: ModelProto) -> list[AttributeProto]:
     return [attribute for attribute in every if attribute.name in referred and not attribute.ref_attr_name]
 
 
-@contextmanager
-def bounded_memory(size: int = INFERENCE_BYTES) -> Iterator[None]:
-    """Let the block take this much more address space and no more; on systems without such a limit, no bound."""
-    statm = Path("/proc/self/statm")
-    if not statm.exists():
-        yield
-        return
+def within_memory(function: Callable[[], T], size: int = INFERENCE_BYTES) -> T:
+    """Call a function that may take this much more address space and no more; on other systems, without a bound.
+
+    It runs in a thread, whose stack is there in full before the bound is set: a stack that cannot grow any more is a
+    segmentation fault, not a MemoryError.
+
+    Raises:
+        MemoryError: it wants more; or whatever the function raises.
+    """
+    if not _STATM.exists():
+        return function()
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(_bounded, function, size).result()
+
+
+def _bounded(function: Callable[[], T], size: int) -> T:
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    wanted = int(statm.read_text().split()[0]) * resource.getpagesize() + size
+    wanted = int(_STATM.read_text().split()[0]) * resource.getpagesize() + size
     allowed = [limit for limit in (wanted, soft, hard) if limit != resource.RLIM_INFINITY]
     resource.setrlimit(resource.RLIMIT_AS, (min(allowed), hard))
     try:
-        yield
+        return function()
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
