@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +79,15 @@ def _visible_cores() -> int:
     return os.cpu_count() or 1
 
 
+@cache
 def cpu_features() -> frozenset[str]:
     """Vector extensions of this machine's CPU, as target sheets name them."""
     return _features(_flags(_fields(_cpuinfo())))
+
+
+def saturates(features: Set[str]) -> bool:
+    """True for x86 CPUs that add pairs of uint8 * int8 products in saturating 16 bits: AVX2 or AVX512 before VNNI."""
+    return bool(features & {"avx2", "avx512"}) and not features & {"vnni", "amx"}
 
 
 def _features(flags: set[str]) -> frozenset[str]:

@@ -78,7 +78,8 @@ def _table(path: Path, form: str, rounds: int) -> None:
         pairs = zip(runs[name], runs["onnx"], strict=True)
         ratio = median((own["read_s"] + own["write_s"]) / (peer["read_s"] + peer["write_s"]) for own, peer in pairs)
         peak = max(run["peak_mb"] for run in runs[name])
-        print(f"{name:<10}{read_s:>9.2f}{write_s:>9.2f}{read_s + write_s:>9.2f}{ratio:>9.2f}{peak:>10.0f}{peak / size:>9.2f}")
+        spent = f"{read_s:>9.2f}{write_s:>9.2f}{read_s + write_s:>9.2f}{ratio:>9.2f}"
+        print(f"{name:<10}{spent}{peak:>10.0f}{peak / size:>9.2f}")
 
 
 def _one(name: str, path: Path, external: bool) -> dict[str, float]:

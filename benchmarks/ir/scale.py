@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -35,7 +36,10 @@ def main() -> None:
     if options.one:
         print(json.dumps(_one(options.one[0], int(options.one[1]))))
         return
-    print(f"{'tree':<9}{'nodes':>8}{'read s':>9}{'verify s':>10}{'predict s':>11}{'sum s':>8}{'MB':>7}{'µs a rewrite':>14}")
+    print(
+        f"{'tree':<9}{'nodes':>8}{'read s':>9}{'verify s':>10}{'predict s':>11}{'sum s':>8}{'MB':>7}"
+        f"{'µs a rewrite':>14}"
+    )
     rows = [_row(shape, nodes) for shape in SHAPES for nodes in options.nodes]
     if options.plot:
         _plot(rows, options.plot)
@@ -63,7 +67,8 @@ def _one(shape: str, nodes: int) -> dict[str, float]:
         path = Path(folder) / "model.onnx"
         code = (
             f"import sys; sys.path.append({str(Path(__file__).parent)!r}); import synthetic; "
-            f"open({str(path)!r}, 'wb').write(synthetic.blocks({nodes}, scoped={shape == 'modules'}).SerializeToString())"
+            f"model = synthetic.blocks({nodes}, scoped={shape == 'modules'}); "
+            f"open({str(path)!r}, 'wb').write(model.SerializeToString())"
         )
         subprocess.run([sys.executable, "-c", code], check=True)
         small = Path(folder) / "small.onnx"
@@ -77,7 +82,7 @@ def _one(shape: str, nodes: int) -> dict[str, float]:
         predict_model(model, "nvidia-l4", batch=8)
         marks.append(time.perf_counter())
         grown_mb = _peak_mb() - start_mb
-    read_s, verify_s, predict_s = (after - before for before, after in zip(marks, marks[1:], strict=False))
+    read_s, verify_s, predict_s = (after - before for before, after in pairwise(marks))
     spent = {"read_s": read_s, "verify_s": verify_s, "predict_s": predict_s, "grown_mb": grown_mb}
     return {**spent, "rewrite_s": _rewrites(model)}
 
@@ -100,14 +105,15 @@ def _peak_mb() -> float:
 
 
 def _plot(rows: list[dict[str, Any]], path: Path) -> None:
-    import matplotlib
+    import matplotlib as mpl
 
-    matplotlib.use("svg" if path.suffix == ".svg" else "agg")
-    from matplotlib import pyplot
+    mpl.use("svg" if path.suffix == ".svg" else "agg")
+    from matplotlib import pyplot as plt
 
-    matplotlib.rcParams["svg.hashsalt"] = "eopt"  # the same file from the same figures
-    figure, axes = pyplot.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
-    panels = (("seconds to read, verify and predict", _seconds), ("MB above the interpreter", lambda row: row["grown_mb"]),
+    mpl.rcParams["svg.hashsalt"] = "eopt"  # the same file from the same figures
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
+    panels = (("seconds to read, verify and predict", _seconds),
+              ("MB above the interpreter", lambda row: row["grown_mb"]),
               ("µs for one rewrite", lambda row: 1e6 * row["rewrite_s"]))  # fmt: skip
     for axis, (title, figure_of) in zip(axes, panels, strict=True):
         for shape in SHAPES:

@@ -71,7 +71,6 @@ def _on_accelerator(target: Target | None, executor: Executor | None) -> bool:
 
 
 def _weight_limit(target: Target | None) -> int:
-    """x86 before VNNI adds pairs of uint8 * int8 products in saturating int16; 7-bit weights cannot overflow it."""
+    """7-bit weights cannot overflow the 16 bits where sums saturate."""
     features = detect.cpu_features() if target is None else target.features
-    saturates = features & {"avx2", "avx512"} and not features & {"vnni", "amx"}
-    return REDUCED_RANGE if saturates else FULL_RANGE
+    return REDUCED_RANGE if detect.saturates(features) else FULL_RANGE

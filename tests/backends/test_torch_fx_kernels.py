@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from eopt.backends import detect
+from eopt.backends.ort import OrtRunner
 from eopt.backends.torch_fx import select
 from eopt.backends.torch_fx.capability import Capabilities
 from eopt.ir import onnx_io
@@ -29,8 +30,8 @@ def both(model, feeds):
     torch = pytest.importorskip("torch")
     from eopt.backends.torch_fx import lower
 
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     ours = lower(onnx_io.from_proto(model))
+    session = OrtRunner().session(onnx_io.from_proto(model))
     arguments = [torch.from_numpy(feeds[value.name]) for value in session.get_inputs()]
     return session.run(None, feeds), [result.numpy() for result in ours(*arguments)], ours.meta["kernels"]
 
@@ -169,6 +170,8 @@ def test_integer_products_are_exact(a, b, shape):
 
     (actual,) = lower(onnx_io.from_proto(model))(torch.from_numpy(left), torch.from_numpy(right))
     assert np.array_equal(actual.numpy(), wide[0] @ wide[1])
+    if b is np.int8 and detect.saturates(detect.cpu_features()):
+        return  # onnxruntime's own sums saturate on this CPU, and weights that are fed get no exact kernel
     if (a, b) != (np.int8, np.uint8):  # which onnxruntime's CPU kernel does not take
         (expected,), (again,), _ = both(model, {"a": left, "b": right})
         assert np.array_equal(expected, again)

@@ -25,7 +25,7 @@ FUSED = {
     "minilm": {"attention": 6},
     "bert": {"attention": 2},
     "vit": {"attention": 2},
-    "gpt2": {"gelu-tanh": 2},
+    "gpt2": {"attention": 2, "gelu-tanh": 2},
     "llama": {"attention": 2, "rms-norm": 5},
     "resnet": {"conv-batchnorm": 15},
     "mobilenet": {"conv-batchnorm": 52},
