@@ -17,6 +17,7 @@ from eopt.costmodel.prior import Prior
 from eopt.costmodel.query import Cost, CostModel, Interval, Unknown
 from eopt.ir.dims import filled, late, tried
 from eopt.ir.errors import UsageError
+from eopt.ir.garbage import uncollected
 from eopt.ir.model import Model
 from eopt.ir.node import Op, Region
 from eopt.ir.ops import OpView, spec, view
@@ -139,6 +140,7 @@ def price(model: Model, situation: Situation) -> Priced:
     return model.get(_price, situation.target, situation.executor, situation)
 
 
+@uncollected
 def _price(model: Model, target: Target, executor: Executor, situation: Situation) -> Priced:
     """Kernels that are alike are priced once for all the layers they repeat in."""
     typed, bound = _bound(model, situation.bindings)

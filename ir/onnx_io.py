@@ -10,6 +10,7 @@ from onnx import ModelProto, NodeProto, TensorProto
 
 from eopt.ir import blocks, external, infer, limits, messages, prefixes, scopes, tensors, wire
 from eopt.ir.errors import InputError
+from eopt.ir.garbage import uncollected
 from eopt.ir.model import Model, OnnxEnvelope
 from eopt.ir.node import Attrs, Op
 from eopt.ir.types import Value
@@ -63,6 +64,7 @@ def _import(proto: ModelProto, spans: list[wire.Span | None], file: MappedFile |
         raise InputError(_TOO_DEEP) from None
 
 
+@uncollected
 def _build(proto: ModelProto, spans: list[wire.Span | None], file: MappedFile | None, folder: Path | None) -> Model:
     if not proto.HasField("graph") or not proto.opset_import:
         raise InputError("not an ONNX model: it has no graph or no opset_import")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -101,7 +100,9 @@ def _rewrites(model: Any) -> float:
 
 
 def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    """Of this program: `ru_maxrss` begins with that of the process it was forked from."""
+    status = Path("/proc/self/status").read_text()
+    return float(status.partition("VmHWM:")[2].split()[0]) / 1e3
 
 
 def _plot(rows: list[dict[str, Any]], path: Path) -> None:

@@ -14,6 +14,16 @@ def _heads(x: Tensor, heads: int) -> Tensor:
     return x.unflatten(2, (heads, -1)).transpose(1, 2)
 
 
+def _laid_out(
+    q: Tensor, k: Tensor, v: Tensor, past: tuple[Tensor | None, Tensor | None], q_heads: int, kv_heads: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As (batch, heads, tokens, size), behind what the cache holds."""
+    if q.dim() == 3:
+        q, k, v = _heads(q, q_heads), _heads(k, kv_heads), _heads(v, kv_heads)
+    old_k, old_v = past
+    return q, k if old_k is None else torch.cat((old_k, k), 2), v if old_v is None else torch.cat((old_v, v), 2)
+
+
 def _allowed(q: Tensor, k: Tensor, offset: Tensor | int, causal: int, left: int, right: int) -> Tensor | None:
     """Which key each query may see by its place; the first query stands at `offset`."""
     if not causal and left < 0 and right < 0:
@@ -57,10 +67,7 @@ def attention(
 ) -> Tensor | tuple[Tensor, ...]:  # fmt: skip
     """On `scaled_dot_product_attention`: 4-D inputs, or 3-D inputs with head counts; a cache is prepended."""
     flat = q.dim() == 3
-    if flat:
-        q, k, v = _heads(q, q_num_heads), _heads(k, kv_num_heads), _heads(v, kv_num_heads)
-    k = k if past_key is None else torch.cat((past_key, k), 2)
-    v = v if past_value is None else torch.cat((past_value, v), 2)
+    q, k, v = _laid_out(q, k, v, (past_key, past_value), q_num_heads, kv_num_heads)
     given = (mask, past_key, valid)
     causal = bool(is_causal) and given == (None,) * 3 and max(left_window_size, right_window_size) < 0
     bias = None if causal else _mask(q, k, *given, is_causal, left_window_size, right_window_size)
@@ -79,10 +86,7 @@ def explicit_attention(
 ) -> Tensor | tuple[Tensor, ...]:  # fmt: skip
     """Written out, for capped scores and for those who want to see them."""
     flat = q.dim() == 3
-    if flat:
-        q, k, v = _heads(q, q_num_heads), _heads(k, kv_num_heads), _heads(v, kv_num_heads)
-    k = k if past_key is None else torch.cat((past_key, k), 2)
-    v = v if past_value is None else torch.cat((past_value, v), 2)
+    q, k, v = _laid_out(q, k, v, (past_key, past_value), q_num_heads, kv_num_heads)
     bias = _mask(q, k, mask, past_key, valid, is_causal, left_window_size, right_window_size)
     groups = q.shape[1] // k.shape[1]
     root = (q.shape[-1] ** -0.5 if scale is None else scale) ** 0.5
