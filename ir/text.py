@@ -100,7 +100,8 @@ def _weight(model: Model, name: str) -> str:
 
 
 def _numbers(array: np.ndarray[Any, Any]) -> str:
-    values = array.astype(np.float64 if array.dtype.kind in "fV" else np.int64).reshape(-1).tolist()
+    with np.errstate(invalid="ignore"):  # a signalling NaN becomes a quiet one
+        values = array.astype(np.float64 if array.dtype.kind in "fV" else np.int64).reshape(-1).tolist()
     return "[" + ", ".join(_number(value) for value in values) + "]"
 
 
