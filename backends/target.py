@@ -1,7 +1,9 @@
-"""Hardware targets: spec sheets in SI units, found by name, alias or path."""
+"""Hardware targets: spec sheets in SI units, shipped or the user's own, found by name, alias or path."""
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
@@ -25,12 +27,16 @@ class Target:
     Attributes:
         kind: `gpu`, `cpu` or `soc` (memory shared with the host).
         cores: streaming multiprocessors, compute units, Xe cores or CPU cores.
-        clock_boost_hz: the clock the peak figures refer to.
+        clock_base_hz, clock_boost_hz: limits of what the clock does by itself; a part with one clock has a base only.
+        clock_hz: where the clock is held (`backends/throttle.py`); None where it is free.
         idle_w: power of the board (package for a CPU) with nothing to do.
         vector: peak flop/s of the vector units by dtype.
+        lanes_per_core: float32 lanes of one core, each a multiply-add per cycle.
         matrix: peak dense op/s of the matrix units (tensor cores, AMX, VNNI …) by dtype; `tf32` is one of them.
+        sparse: op/s with 2:4 sparse weights, as datasheets advertise them; never used as dense rates.
         features: flags capability tables ask for (`sparse24`, `fp8`, `vnni`, `amx` …).
         tvm: tag or attributes of the TVM target.
+        power_cap_w: the power limit that was set; None where it is the TDP.
         imputed: fields that were estimated rather than read.
     """
 
@@ -42,6 +48,7 @@ class Target:
     release_year: int | None = None
     process_nm: float | None = None
     cores: int | None = None
+    lanes_per_core: float | None = None
     clock_base_hz: float | None = None
     clock_boost_hz: float | None = None
     tdp_w: float | None = None
@@ -54,12 +61,22 @@ class Target:
     l1_bytes_per_core: float | None = None
     vector: Mapping[str, float] = field(default_factory=dict)
     matrix: Mapping[str, float] = field(default_factory=dict)
+    sparse: Mapping[str, float] = field(default_factory=dict)
     features: frozenset[str] = frozenset()
     interconnect: Mapping[str, Any] = field(default_factory=dict)
     tvm: Any = None
     aliases: tuple[str, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
+    clock_hz: float | None = None
+    power_cap_w: float | None = None
     imputed: frozenset[str] = frozenset()
+
+    @property
+    def peak_clock_hz(self) -> float | None:
+        """The clock the peak figures refer to, in Hz: vendors quote GPUs at their boost clock, CPUs at their base."""
+        limits = (self.clock_boost_hz, self.clock_base_hz)
+        first, second = reversed(limits) if self.kind == "cpu" else limits
+        return self.clock_hz or first or second
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for `--json`."""
@@ -74,6 +91,7 @@ _NUMBERS = {
     "release_year": ("release_year", 1),
     "process_nm": ("process_nm", 1),
     "cores": ("cores", 1),
+    "lanes_per_core": ("lanes_per_core", 1),
     "clock_mhz.base": ("clock_base_hz", 1e6),
     "clock_mhz.boost": ("clock_boost_hz", 1e6),
     "tdp_w": ("tdp_w", 1),
@@ -85,9 +103,14 @@ _NUMBERS = {
     "cache.l1_kib_per_core": ("l1_bytes_per_core", 2**10),
 }
 _TEXTS = ("name", "vendor", "model", "kind", "arch")
-_OTHER = {"memory.type", "peak.vector", "peak.matrix", "peak.sparse", "interconnect", "tvm", "aliases", "features"}
-_TOP = {key.partition(".")[0] for key in (*_NUMBERS, *_OTHER)} | {*_TEXTS, "sources", "cite"}
+_UNITS = ("vector", "matrix", "sparse")
+_OTHER = {"memory.type", *(f"peak.{unit}" for unit in _UNITS), "interconnect", "tvm", "aliases", "features"}
+FIELDS = frozenset({*_TEXTS, *_NUMBERS, *_OTHER, "sources", "cite"})
+"""Every field of a sheet; nested ones with a dot."""
+_TOP = {key.partition(".")[0] for key in FIELDS}
+_NESTED = {key.partition(".")[0] for key in FIELDS if "." in key}
 KINDS = ("gpu", "cpu", "soc")
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 DTYPES = ("float64", "tf32", "float32", "float16", "bfloat16", "float8", "float4", "int8", "int4")
 
 
@@ -105,10 +128,17 @@ def parse(text: str, where: str) -> Target:
         raise InputError(f"{where}: not YAML: {str(error).splitlines()[0]}") from None
     if not isinstance(sheet, dict):
         raise InputError(f"{where}: a target sheet is a mapping of fields")
-    for key in sheet:
-        if key not in _TOP:
-            raise InputError(f"{where}: unknown field {key!r}; known are {', '.join(sorted(_TOP))}")
+    _only_known(sheet, _TOP, where)
+    for group in _NESTED & {key for key, value in sheet.items() if isinstance(value, dict)}:
+        known = {key.partition(".")[2] for key in FIELDS if key.startswith(f"{group}.")}
+        _only_known(sheet[group], known, f"{where}: {group}")
     return _target(sheet, where)
+
+
+def _only_known(fields: dict[Any, Any], known: set[str], where: str) -> None:
+    unknown = [key for key in fields if key not in known]
+    if unknown:
+        raise InputError(f"{where}: unknown field {unknown[0]!r}; known are {', '.join(sorted(known))}")
 
 
 def _target(sheet: dict[str, Any], where: str) -> Target:
@@ -120,18 +150,30 @@ def _target(sheet: dict[str, Any], where: str) -> Target:
         values[name] = None if number is None else number * factor
     for name in ("cores", "release_year"):
         values[name] = None if values[name] is None else int(values[name])
-    peak = _at(sheet, "peak", where) or {}
-    for unit in ("vector", "matrix"):
-        values[unit] = _rates(peak.get(unit) or {}, f"{where}: peak.{unit}")
+    for unit in _UNITS:
+        values[unit] = _rates(_at(sheet, f"peak.{unit}", where) or {}, f"{where}: peak.{unit}")
+    memory_type = _at(sheet, "memory.type", where)
+    if memory_type is not None and not isinstance(memory_type, str):
+        raise InputError(f"{where}: memory.type: {memory_type!r} is no text")
     return Target(
         **values,
-        memory_type=_at(sheet, "memory.type", where),
-        features=frozenset(map(str, sheet.get("features") or ())),
-        interconnect=sheet.get("interconnect") or {},
+        memory_type=memory_type,
+        features=frozenset(_of(list, sheet, "features", where)),
+        interconnect=_of(dict, sheet, "interconnect", where),
         tvm=sheet.get("tvm"),
-        aliases=tuple(map(str, sheet.get("aliases") or ())),
-        sources=sheet.get("sources") or {},
+        aliases=tuple(_of(list, sheet, "aliases", where)),
+        sources=_of(dict, sheet, "sources", where),
     )
+
+
+def _of(wanted: type[list[Any]] | type[dict[str, Any]], sheet: dict[str, Any], name: str, where: str) -> Any:
+    """A list of texts or a mapping; an empty one where the field is missing."""
+    value = sheet.get(name)
+    if value is None:
+        return wanted()
+    if not isinstance(value, wanted) or not all(isinstance(item, str) for item in value):
+        raise InputError(f"{where}: {name}: expected a {'list of texts' if wanted is list else 'mapping'}")
+    return value
 
 
 def _at(sheet: dict[str, Any], path: str, where: str) -> Any:
@@ -164,13 +206,65 @@ def _rates(rates: Any, where: str) -> dict[str, float]:
     if not isinstance(rates, dict) or not set(rates) <= set(DTYPES):
         raise InputError(f"{where}: expected TFLOP/s for some of {', '.join(DTYPES)}")
     numbers = {dtype: _number(rate, f"{where}.{dtype}") for dtype, rate in rates.items()}
-    return {dtype: rate * 1e12 for dtype, rate in numbers.items() if rate}
+    for dtype, rate in numbers.items():
+        if rate == 0:
+            raise InputError(f"{where}.{dtype}: 0 is no rate; leave out what the device does not have")
+    return {dtype: rate * 1e12 for dtype, rate in numbers.items() if rate is not None}
+
+
+@cache
+def shipped() -> tuple[str, ...]:
+    """Names of all sheets shipped, sorted."""
+    folder = files("eopt.backends.targets")
+    return tuple(sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml")))
+
+
+def own_folder() -> Path:
+    """Where the user's own sheets are: `$EOPT_TARGETS`, else `~/.config/eopt/targets`."""
+    named = os.environ.get("EOPT_TARGETS")
+    return Path(named) if named else Path.home() / ".config/eopt/targets"
 
 
 def names() -> list[str]:
-    """Names of all sheets shipped, sorted."""
-    folder = files("eopt.backends.targets")
-    return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
+    """Names of all sheets, shipped and the user's own, sorted."""
+    return sorted({*shipped(), *(path.stem for path in own_folder().glob("*.yaml"))})
+
+
+def add(path: Path) -> Path:
+    """Copy a sheet to the user's own, where it is found by its name; returns where it is now.
+
+    Raises:
+        InputError: a sheet that cannot be used, or a name or alias that is taken.
+        OutputError: the folder cannot be written.
+    """
+    from eopt.ir.errors import OutputError
+    from eopt.ir.onnx_out import atomic
+
+    text = _read(path)
+    sheet = parse(text, str(path))
+    if not _NAME.fullmatch(sheet.name):
+        raise InputError(f"{path}: name: {sheet.name!r} must be lower-case letters, digits and . _ - to be found by")
+    _check_free(sheet, path)
+    copy = own_folder() / f"{sheet.name}.yaml"
+    try:
+        copy.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{copy.parent}: cannot be created ({error.strerror})") from None
+    with atomic(copy) as file:
+        file.write(text.encode())
+    load.cache_clear()
+    return copy
+
+
+def _check_free(sheet: Target, path: Path) -> None:
+    """Shipped names are taken, and so are the user's own but for a sheet that is added again."""
+    own = [load(name) for name in names() if name not in shipped() and name != sheet.name]
+    taken = dict.fromkeys(("auto", *shipped()), "is that of a shipped sheet")
+    taken |= {alias: f"is an alias of {name}" for name in shipped() for alias in load(name).aliases}
+    taken |= {name: f"is taken by {other.name}" for other in own for name in (other.name, *other.aliases)}
+    for name in (sheet.name, *sheet.aliases):
+        if name in taken:
+            raise InputError(f"{path}: the name {name!r} {taken[name]}; give yours another, such as my-{name}")
 
 
 @cache
@@ -187,17 +281,31 @@ def load(name: str) -> Target:
         return detect()
     if name.endswith((".yaml", ".yml")):
         return _from_file(Path(name))
-    if name in names():
+    if name in shipped():
         text = files("eopt.backends.targets").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
         return parse(text, f"target {name}")
+    if name in names():
+        return _own(name)
     return _by_alias(name)
 
 
+def _own(name: str) -> Target:
+    path = own_folder() / f"{name}.yaml"
+    sheet = _from_file(path)
+    if sheet.name != name:
+        raise InputError(f"{path}: name: {sheet.name!r} is not that of the file; add sheets with eopt targets add FILE")
+    return sheet
+
+
 def _from_file(path: Path) -> Target:
+    return parse(_read(path), str(path))
+
+
+def _read(path: Path) -> str:
     try:
         if path.stat().st_size > MAX_SHEET_BYTES:
             raise InputError(f"{path}: larger than a megabyte; that is no target sheet")
-        return parse(path.read_text(encoding="utf-8"), str(path))
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:

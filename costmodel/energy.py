@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from eopt.backends.impute import IDLE_SHARE
 from eopt.backends.target import Target
 from eopt.costmodel.roofline import Latency
 from eopt.ir.ops import Unit
@@ -33,7 +34,6 @@ MEMORY_PJ = {
 DEFAULT_MEMORY_PJ = 90.0
 LLC_PJ = 12.0  # last-level cache and the way there, 7 nm
 
-IDLE_SHARE = {"gpu": 0.13, "cpu": 0.25, "soc": 0.2}  # idle power over TDP where no source states it
 ACTIVE_SHARE = 0.1  # clocks, fabric and leakage at temperature once anything runs, over TDP
 
 

@@ -96,6 +96,7 @@ def kernel_of(
         weights,
         gemm_shape(view) if matrix else None,
         max((tensor.numel for tensor in view.outputs), default=1),
+        row=next((tensor.shape[-1] for tensor in view.inputs if tensor and tensor.shape), 1),
     )
 
 

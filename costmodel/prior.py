@@ -8,6 +8,7 @@ Everything is monotone: more bandwidth, rate or cache never predicts a longer ti
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -31,6 +32,10 @@ class Prior:
     def query(self, kernel: Kernel, target: Target, executor: Executor) -> Cost | Unknown:
         """See `CostModel.query`."""
         return _query(kernel, target, executor)
+
+    def query_many(self, kernels: Sequence[Kernel], target: Target, executor: Executor) -> list[Cost | Unknown]:
+        """See `CostModel.query_many`."""
+        return [self.query(kernel, target, executor) for kernel in kernels]
 
 
 @lru_cache(maxsize=1 << 16)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Protocol
 
 from eopt.backends.executor import Executor
 from eopt.backends.target import Target
-from eopt.ir.ops import Unit
+from eopt.ir.ops import Trait, Unit, spec
 from eopt.ir.types import DType
 
 
@@ -43,6 +44,10 @@ class Kernel:
         weight_bytes: bytes of weights it reads.
         gemm: (batch, m, n, k) of its contraction, if it has one: tiles and waves follow from it.
         elements: elements of its largest result: the parallelism of vector work.
+        scale: how its numbers are scaled: '', tensor, channel, block, nvfp4 or mx.
+        math: arithmetic of float32 products, ieee or tf32; '' leaves it to the executor.
+        row: elements along the last axis of what it reads: normalisations and softmax go over rows.
+        weight_bits: of weights, or of keys and values, where they differ from the arithmetic; 0 where they do not.
     """
 
     name: str
@@ -51,6 +56,15 @@ class Kernel:
     weight_bytes: float
     gemm: tuple[int, int, int, int] | None = None
     elements: int = 1
+    scale: str = ""
+    math: str = ""
+    row: int = 1
+    weight_bits: int = 0
+
+    @property
+    def family(self) -> str:
+        """Kernels that are written alike: gemm, conv, attention, decode, moe, norm, softmax, pointwise or move."""
+        return family(self.name, self.gemm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +99,34 @@ class Unknown:
     reasons: tuple[str, ...]
 
 
+@lru_cache(maxsize=1 << 16)
+def family(name: str, gemm: tuple[int, int, int, int] | None) -> str:
+    """The family of an operator; attention over one query is `decode`, whose kernels split the keys instead."""
+    base = name.rpartition(".")[2]
+    if "Conv" in base:
+        return "conv"
+    if "Attention" in base:
+        return "decode" if gemm is not None and gemm[1] == 1 else "attention"
+    if "MoE" in base:
+        return "moe"
+    if gemm is not None:
+        return "gemm"
+    if "Normalization" in base:
+        return "norm"
+    if "Softmax" in base:
+        return "softmax"
+    described = spec(base, name.rpartition(".")[0])
+    traits = described.traits if described else frozenset[Trait]()
+    return "pointwise" if Trait.ELEMENTWISE in traits else "move"
+
+
 class CostModel(Protocol):
     """Anything that prices kernels."""
 
     def query(self, kernel: Kernel, target: Target, executor: Executor) -> Cost | Unknown:
         """Cost of one execution of a kernel."""
+        ...
+
+    def query_many(self, kernels: Sequence[Kernel], target: Target, executor: Executor) -> list[Cost | Unknown]:
+        """Costs of several kernels."""
         ...

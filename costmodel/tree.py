@@ -12,9 +12,9 @@ from eopt.backends.executor import Executor
 from eopt.backends.fusion import Group
 from eopt.backends.target import Target
 from eopt.costmodel.features import kernel_of
-from eopt.costmodel.plan import planned
+from eopt.costmodel.plan import Plan, PlannedKernel, planned
 from eopt.costmodel.prior import Prior
-from eopt.costmodel.query import Cost, CostModel, Interval, Unknown
+from eopt.costmodel.query import Cost, CostModel, Interval, Kernel, Unknown
 from eopt.ir.dims import filled, late, tried
 from eopt.ir.errors import UsageError
 from eopt.ir.garbage import uncollected
@@ -146,12 +146,18 @@ def _price(model: Model, target: Target, executor: Executor, situation: Situatio
     typed, bound = _bound(model, situation.bindings)
     plan = typed.get(planned, executor, target)
     costs: dict[int, Cost | Unknown] = {}
-    for kernel in plan.kernels:
-        views = {op.uid: view(typed, op, bound) for op in kernel.members}
-        found = kernel_of(typed, kernel.members, views, plan.operands, bound, kernel.quantized)
-        cost = found if isinstance(found, Unknown) else situation.cost_model.query(found, target, executor)
-        costs.update(dict.fromkeys(kernel.uids, cost))
+    found = [_kernel(typed, kernel, plan, bound) for kernel in plan.kernels]
+    known = [kernel for kernel in found if isinstance(kernel, Kernel)]
+    answers = iter(situation.cost_model.query_many(known, target, executor))
+    for planned_kernel, kernel in zip(plan.kernels, found, strict=True):
+        cost = kernel if isinstance(kernel, Unknown) else next(answers)
+        costs.update(dict.fromkeys(planned_kernel.uids, cost))
     return Priced(model, situation, costs, plan.groups, plan.free)
+
+
+def _kernel(model: Model, kernel: PlannedKernel, plan: Plan, bound: Map[str, int]) -> Kernel | Unknown:
+    views = {op.uid: view(model, op, bound) for op in kernel.members}
+    return kernel_of(model, kernel.members, views, plan.operands, bound, kernel.quantized)
 
 
 def _bound(model: Model, bindings: Map[str, int]) -> tuple[Model, Map[str, int]]:

@@ -64,6 +64,8 @@ class Options:
     gate: bool = True
     batch: int | None = None
     bind: Mapping[str, int] | None = None
+    clock_mhz: float | None = None
+    power_cap_w: float | None = None
     seed: int = 0
 
 
@@ -89,7 +91,15 @@ def compile_model(
     chosen = Options(**options)
     pipeline = Pipeline.parse(passes) if isinstance(passes, str) else passes
     model = model if isinstance(model, Model) else frontdoor.load(model)
-    situation = make_situation(model, chosen.target, chosen.executor, chosen.batch, chosen.bind or {})
+    situation = make_situation(
+        model,
+        chosen.target,
+        chosen.executor,
+        chosen.batch,
+        chosen.bind or {},
+        chosen.clock_mhz,
+        chosen.power_cap_w,
+    )
     calibration, held_out = _datasets(model, chosen)
     context = Context(
         OrtRunner(),

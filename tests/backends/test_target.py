@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
@@ -32,7 +34,7 @@ def numbers(node: dict[str, Any], prefix: str = "") -> Iterator[str]:
             yield prefix + key
 
 
-@pytest.mark.parametrize("name", target.names())
+@pytest.mark.parametrize("name", target.shipped())
 def test_every_sheet_loads_and_every_figure_has_a_source(name):
     loaded, raw = target.load(name), sheet(name)
     assert loaded.name == name
@@ -44,7 +46,7 @@ def test_every_sheet_loads_and_every_figure_has_a_source(name):
     assert uncited == []
 
 
-@pytest.mark.parametrize("name", [name for name in target.names() if name.startswith("nvidia")])
+@pytest.mark.parametrize("name", [name for name in target.shipped() if name.startswith("nvidia")])
 def test_float32_peaks_agree_with_cores_and_clock(name):
     loaded = target.load(name)
     if not loaded.cores or not loaded.clock_boost_hz or loaded.arch not in LANES:
@@ -56,7 +58,7 @@ def test_float32_peaks_agree_with_cores_and_clock(name):
 
 
 def test_the_catalogue_is_wide():
-    names = target.names()
+    names = target.shipped()
     assert len(names) >= 100
     for wanted in ("nvidia-h100-sxm", "nvidia-h100-pcie", "nvidia-l4", "nvidia-l40s", "nvidia-a100-40gb-pcie",
                    "nvidia-a100-80gb-sxm", "nvidia-rtx-pro-6000-server", "amd-mi250", "intel-b60", "cpu-amd-epyc-9004",
@@ -105,6 +107,14 @@ GOOD = "name: x\nvendor: me\nmodel: X1\nkind: gpu\narch: a\n"
         (GOOD + "tdp_w: -1", "is no sensible number"),
         (GOOD + "tdp_w: .nan", "is no sensible number"),
         (GOOD + "memory: 3", "memory: expected a mapping"),
+        (GOOD + "memory: {type: 3}", "memory.type: 3 is no text"),
+        (GOOD + "memory: {speed: 3}", "memory: unknown field 'speed'; known are bandwidth_gb_per_s, gib, type"),
+        (GOOD + "peak: 3", "peak: expected a mapping"),
+        (GOOD + "peak: {vector: {float32: 0}}", "peak.vector.float32: 0 is no rate"),
+        (GOOD + "peak: {sparse: {float32: -2}}", "peak.sparse.float32: -2 is no sensible number"),
+        (GOOD + "features: fp8", "features: expected a list of texts"),
+        (GOOD + "aliases: [3]", "aliases: expected a list of texts"),
+        (GOOD + "sources: [a]", "sources: expected a mapping"),
         (GOOD + "peak: {vector: {float31: 1}}", "expected TFLOP/s for some of"),
         (GOOD + "tvm: !!python/object/apply:os.system ['true']", "not YAML"),
         ("x" * (2 << 20), "larger than a megabyte"),
@@ -123,6 +133,51 @@ def test_a_sheet_of_ones_own(tmp_path: Path):
     path = tmp_path / "board.yaml"
     path.write_text(GOOD + "memory: {bandwidth_gb_per_s: 10}\npeak: {vector: {float32: 0.5}}")
     assert target.load(str(path)).vector == {"float32": 0.5e12}
+
+
+def test_sparse_rates_are_kept_apart(tmp_path: Path):
+    path = tmp_path / "board.yaml"
+    path.write_text(GOOD + "lanes_per_core: 64\npeak: {vector: {float32: 1}, matrix: {int8: 2}, sparse: {int8: 4}}")
+    found = target.load(str(path))
+    assert (found.matrix, found.sparse, found.lanes_per_core) == ({"int8": 2e12}, {"int8": 4e12}, 64)
+
+
+@pytest.fixture(scope="module")
+def schema() -> jsonschema.Draft202012Validator:
+    text = files("eopt.backends.targets").joinpath("schema.json").read_text(encoding="utf-8")
+    jsonschema.Draft202012Validator.check_schema(json.loads(text))
+    return jsonschema.Draft202012Validator(json.loads(text))
+
+
+def test_the_schema_has_the_fields_the_parser_reads(schema):
+    found = set()
+    for name, described in schema.schema["properties"].items():
+        found |= {f"{name}.{nested}" for nested in described.get("properties", ())} or {name}
+    assert found == target.FIELDS
+    assert tuple(schema.schema["$defs"]["rates"]["properties"]) == target.DTYPES
+    assert schema.schema["properties"]["kind"]["enum"] == list(target.KINDS)
+
+
+@pytest.mark.parametrize("name", target.shipped())
+def test_the_schema_accepts_every_sheet(schema, name):
+    schema.validate(sheet(name))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "tpd_w: 3",
+        "tdp_w: hot",
+        "memory: {speed: 3}",
+        "peak: {vector: {float31: 1}}",
+        "peak: {matrix: {int8: 0}}",
+        "features: fp8",
+    ],
+)
+def test_the_schema_refuses_what_the_parser_refuses(schema, content):
+    assert not schema.is_valid(yaml.safe_load(GOOD + content))
+    with pytest.raises(InputError):
+        target.parse(GOOD + content, "board.yaml")
 
 
 def test_default_executors():

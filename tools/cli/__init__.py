@@ -19,6 +19,7 @@ VERBS = {
     "why": "say why a rewrite rule does not apply at a node",
     "targets": "list, show, find and check hardware targets",
     "passes": "list and show passes",
+    "data": "list and fetch sources of measurements and build the table the cost model learns from",
 }
 
 EPILOG = """\

@@ -33,6 +33,8 @@ def add_situation(parser: argparse.ArgumentParser) -> None:
     """What is priced: target, executor, batch and other symbolic dims."""
     group = parser.add_argument_group("situation that is priced")
     group.add_argument("--target", metavar="NAME", help="hardware: a name (eopt targets list), a sheet.yaml, or auto")
+    group.add_argument("--clock", type=_number, metavar="MHZ", help="clock of the cores, where it is held")
+    group.add_argument("--power-cap", type=_number, metavar="W", help="power limit, where it is below the TDP")
     group.add_argument("--executor", metavar="NAME", help="who runs the model there; default by target")
     group.add_argument("--batch", type=_positive, metavar="N", help="extent of the batch dim (default 1)")
     group.add_argument(
@@ -107,6 +109,17 @@ def size(text: str) -> int:
     if matched is None or not int(matched[1]):
         raise argparse.ArgumentTypeError(f"{text!r} is no size; write 500MB or 4GB")
     return int(matched[1]) * (10**6 if matched[2] == "MB" else 10**9)
+
+
+def _number(text: str) -> float:
+    """A positive number, for argparse.
+
+    Raises:
+        argparse.ArgumentTypeError: something else.
+    """
+    if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text) or not float(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive number")
+    return float(text)
 
 
 def _positive(text: str) -> int:

@@ -73,6 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
             gate=not arguments.no_gate,
             batch=arguments.batch,
             bind=common.bindings(arguments),
+            clock_mhz=arguments.clock,
+            power_cap_w=arguments.power_cap,
             seed=arguments.seed,
         )
         report = report_data.compile_report(result.compiled, str(result.pipeline), result.situation, arguments.model)

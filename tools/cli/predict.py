@@ -2,6 +2,7 @@
 
   eopt predict model.onnx --target nvidia-l4 --batch 8
   eopt predict model.onnx --target raspberry-pi-5 --depth 3
+  eopt predict model.onnx --target nvidia-a100-80gb-sxm --clock 1005 --power-cap 250
   eopt predict mymodule:make_model --target nvidia-h100-sxm --json
   eopt predict config.json --target nvidia-h100-sxm --bind batch=8,seq=2048
 
@@ -44,6 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
         executor=arguments.executor,
         batch=arguments.batch,
         bind=common.bindings(arguments),
+        clock_mhz=arguments.clock,
+        power_cap_w=arguments.power_cap,
     )
     _show(arguments, [report_data.predict_report(model, priced, situation, arguments.model)])
     return 0
@@ -56,7 +59,14 @@ def _architecture(arguments: argparse.Namespace) -> int:
     bind = common.bindings(arguments)
     if arguments.batch is not None:
         bind["batch"] = arguments.batch
-    phases = predict_config(arguments.model, arguments.target, executor=arguments.executor, bind=bind)
+    phases = predict_config(
+        arguments.model,
+        arguments.target,
+        executor=arguments.executor,
+        bind=bind,
+        clock_mhz=arguments.clock,
+        power_cap_w=arguments.power_cap,
+    )
     _show(arguments, [report_data.predict_report(p.model, p, p.situation, arguments.model) for p in phases])
     return 0
 

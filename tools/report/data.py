@@ -71,6 +71,8 @@ def _situation(situation: Situation | None) -> Json | None:
     return {
         "target": situation.target.name,
         "target_model": situation.target.model,
+        "clock_mhz": None if situation.target.clock_hz is None else situation.target.clock_hz / 1e6,
+        "power_cap_w": situation.target.power_cap_w,
         "executor": situation.executor.name,
         "bindings": dict(situation.bindings),
         "phase": situation.phase,

@@ -1,0 +1,97 @@
+"""Devices left out: which rows that takes away, and how far a model trained without them is off on them.
+
+A device is one canonical sheet in every source. Leaving an architecture out takes all its devices. Chips that differ in
+memory or form only are siblings: predicting one from the other looks like skill and is reported as what it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from eopt.backends import target as targets
+from eopt.costmodel.embedding import Device, device
+from eopt.costmodel.network import POWER, Network
+from eopt.costmodel.samples import Samples
+
+Array = np.ndarray[Any, Any]
+# Architectures as generations: what shares a design is left out together.
+GENERATIONS = {
+    "pascal": "pascal", "volta": "volta", "turing": "turing", "ampere": "ampere", "ada": "ada", "hopper": "hopper",
+    "blackwell": "blackwell", "cdna1": "cdna", "cdna2": "cdna", "cdna3": "cdna", "xe2": "arc", "xe": "arc",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """Of each sample, predicted without its device: NaN where nothing was predicted or measured.
+
+    Attributes:
+        latency: logarithm of predicted over measured seconds.
+        power: of watts, given the measured latency.
+        energy: of joules, latency and power both predicted.
+    """
+
+    latency: Array
+    power: Array
+    energy: Array
+
+
+def generation(name: str) -> str:
+    """The generation of a device by its sheet's architecture."""
+    arch = targets.load(name).arch
+    return GENERATIONS.get(arch, arch)
+
+
+def left_out(found: Samples, devices: Sequence[str] = (), generations: Sequence[str] = ()) -> Array:
+    """True for samples of these devices and generations."""
+    gone = [name in devices or generation(name) in generations for name in found.devices]
+    return np.array(gone)[found.device]
+
+
+def residuals(network: Network, found: Samples, latent: bool = False) -> Residuals:
+    """How far a network is off on samples; without `latent` the sheets alone answer."""
+    count = len(found.latency_s)
+    latency, power, energy = (np.full(count, np.nan) for _ in range(3))
+    for place in np.unique(found.device):
+        rows = np.flatnonzero(found.device == place)
+        chip = device(targets.load(found.devices[place]))
+        known = np.isin(found.family[rows], _families(network))
+        rows = rows[known]
+        if not len(rows):
+            continue
+        seconds = _seconds(network, found, rows, chip, latent)
+        latency[rows] = np.log(seconds / found.latency_s[rows])
+        if f"0/{POWER}/w1" in network.weights:
+            given = _watts(network, found, rows, chip, latent, found.latency_s[rows])
+            own = _watts(network, found, rows, chip, latent, seconds)
+            power[rows] = np.log(given / found.power_w[rows])
+            energy[rows] = np.log(own * seconds / (found.power_w[rows] * found.latency_s[rows]))
+    return Residuals(latency, power, energy)
+
+
+def _families(network: Network) -> list[str]:
+    return sorted({name.split("/")[1] for name in network.weights if name.endswith("/w1")} - {POWER})
+
+
+def _seconds(network: Network, found: Samples, rows: Array, chip: Device, latent: bool) -> Array:
+    logs = [
+        np.log(network.seconds(member, found.family[rows], found.seen[rows], found.amounts[rows], z)[0])
+        for member, z in _embeddings(network, chip, latent)
+    ]
+    return np.asarray(np.exp(np.mean(logs, axis=0)))
+
+
+def _watts(network: Network, found: Samples, rows: Array, chip: Device, latent: bool, latency_s: Array) -> Array:
+    logs = [
+        np.log(network.watts(member, found.seen[rows], found.amounts[rows], latency_s, z, chip))
+        for member, z in _embeddings(network, chip, latent)
+    ]
+    return np.asarray(np.exp(np.mean(logs, axis=0)))
+
+
+def _embeddings(network: Network, chip: Device, latent: bool) -> list[tuple[int, Array]]:
+    return [(member, network.embedding(member, chip, latent)) for member in range(network.members)]

@@ -1,0 +1,173 @@
+"""The learned cost model behind the same protocol as the prior, and for many kernels at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import exp, log
+from typing import Any
+
+import numpy as np
+
+from eopt.backends.executor import Executor
+from eopt.backends.target import Target
+from eopt.costmodel import artifact
+from eopt.costmodel.artifact import Artifact
+from eopt.costmodel.embedding import Device, device
+from eopt.costmodel.network import SIMILAR
+from eopt.costmodel.prior import Prior
+from eopt.costmodel.query import Basis, Cost, CostModel, Interval, Kernel, Unknown
+from eopt.costmodel.table import FAMILIES, Table, table
+
+Array = np.ndarray[Any, Any]
+KINDS = ("gpu",)
+"""Kinds of targets there were measurements of; the physics prior answers for others."""
+FAR = 1.5  # from the nearest known device, in units of the spread between known devices: what is beyond extrapolates
+WIDEN = 0.25  # logarithm of half an interval for each unit of distance
+UNTRIED_SPREAD = log(3.0)
+# Engines that were not measured launch like one that was: each operator from the host, or from a captured graph.
+ALIKE = {"torch-compile": "torch", "onnxruntime-cuda": "torch", "onnxruntime": "torch", "tvm": "torch"}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Of each row: seconds, joules, and the logarithms of half their 90 % intervals."""
+
+    latency_s: Array
+    energy_j: Array
+    launch_s: Array
+    latency_spread: Array
+    energy_spread: Array
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Predicts GPUs from their sheets. Kernels or targets it knows nothing of go to the physics prior.
+
+    Attributes:
+        latent: use what was learnt from measurements of the very device; off, the sheet alone answers.
+    """
+
+    model: Artifact
+    latent: bool = True
+
+    @classmethod
+    def shipped(cls) -> Learned:
+        """The model of this release."""
+        return cls(artifact.shipped())
+
+    def __hash__(self) -> int:
+        return id(self.model) ^ self.latent
+
+    def covers(self, kernel: Kernel, target: Target) -> bool:
+        """True when the network, and not the prior, answers."""
+        return target.kind in KINDS and self._trained(kernel.family)
+
+    def predict(self, rows: Table, target: Target, executor: str) -> Prediction:
+        """Every row of a table whose families are all covered."""
+        chip = device(target)
+        seconds, watts, launch = np.empty(len(rows)), np.empty(len(rows)), np.empty(len(rows))
+        spreads = np.empty((2, len(rows)))
+        for code in np.unique(rows.family):
+            places = np.flatnonzero(rows.family == code)
+            name = FAMILIES[code]
+            found = self.model.network.answer(rows.take(places), chip, self._executor(name, executor), self.latent)
+            seconds[places], watts[places], launch[places] = found.latency_s, found.power_w, found.launch_s
+            for number, quantity in enumerate(("latency", "energy")):
+                spreads[number, places] = self._spread(quantity, name, chip) + found.log_spread
+        return Prediction(seconds, seconds * watts, launch, *spreads)
+
+    def query(self, kernel: Kernel, target: Target, executor: Executor) -> Cost | Unknown:
+        """See `CostModel.query`."""
+        return self.query_many([kernel], target, executor)[0]
+
+    def query_many(self, kernels: Sequence[Kernel], target: Target, executor: Executor) -> list[Cost | Unknown]:
+        """Costs of many kernels in one go."""
+        prior = [Prior().query(kernel, target, executor) for kernel in kernels]
+        places = [
+            place
+            for place, kernel in enumerate(kernels)
+            if self.covers(kernel, target) and isinstance(prior[place], Cost)
+        ]
+        if not places:
+            return prior
+        found = self.predict(table([settled(kernels[place], executor) for place in places]), target, executor.name)
+        basis, reasons = self.basis(target)
+        for row, place in enumerate(places):
+            estimate = prior[place]
+            assert isinstance(estimate, Cost)
+            prior[place] = _cost(found, row, estimate, basis, reasons)
+        return prior
+
+    def basis(self, target: Target) -> tuple[Basis, tuple[str, ...]]:
+        """`predicted` near devices it knows, `extrapolated` far from all of them, and what was assumed."""
+        chip = device(target)
+        reasons = tuple(f"{name} imputed" for name in chip.imputed if "." not in name)
+        distance, nearest = self.distance(chip)
+        if distance > FAR:
+            return Basis.EXTRAPOLATED, (*reasons, f"unlike any device measured; the nearest is {nearest}")
+        return Basis.PREDICTED, reasons
+
+    def distance(self, chip: Device) -> tuple[float, str]:
+        """From the nearest device of the training set, in spreads of their embeddings, and its name."""
+        network = self.model.network
+        if chip.name in network.devices and self.latent:
+            return 0.0, chip.name
+        sizes = []
+        for member in range(network.members):
+            own = network.embedding(member, chip, latent=False)
+            known = network.weights[f"{member}/known"]
+            spread = np.maximum(known.std(0), 1e-6)
+            sizes.append(np.sqrt(np.mean(((known - own) / spread) ** 2, axis=1)))
+        away = np.mean(sizes, axis=0)
+        return float(away.min()), network.devices[int(away.argmin())]
+
+    def _trained(self, family: str) -> bool:
+        return f"0/{SIMILAR.get(family, family)}/w1" in self.model.network.weights
+
+    def _executor(self, family: str, wanted: str) -> str:
+        """Who launches as this one does, where it was not measured itself; by default who was measured most."""
+        measured = {name for names in self.model.executors.values() for name in names}
+        known = self.model.executors.get(SIMILAR.get(family, family), ())
+        alike = wanted if wanted in measured else ALIKE.get(wanted, "")
+        return alike if alike in measured or not known else known[0]
+
+    def _spread(self, quantity: str, family: str, chip: Device) -> float:
+        spreads = self.model.spread.get(quantity, {}).get(SIMILAR.get(family, family), {})
+        known = chip.name in self.model.network.devices and self.latent
+        width = spreads.get("known" if known else "unseen", UNTRIED_SPREAD)
+        return width + WIDEN * max(0.0, self.distance(chip)[0] - FAR) + 0.5 * chip.log_uncertainty
+
+
+def settled(kernel: Kernel, executor: Executor) -> Kernel:
+    """float32 arithmetic as the executor does it where nothing is said."""
+    if kernel.math or kernel.family != "conv":
+        return kernel
+    return replace(kernel, math=executor.conv_math)
+
+
+def current() -> CostModel:
+    """The cost model of this release; the physics prior where no trained one is there.
+
+    Raises:
+        InputError: EOPT_MODEL names a folder without one.
+    """
+    return Learned.shipped() if artifact.available() else Prior()
+
+
+def _cost(found: Prediction, row: int, estimate: Cost, basis: Basis, reasons: tuple[str, ...]) -> Cost:
+    latency_s, energy_j = float(found.latency_s[row]), float(found.energy_j[row])
+    scale = energy_j / estimate.energy_j.mid  # the prior says how joules divide, the network how many there are
+    return Cost(
+        _around(latency_s, float(found.latency_spread[row])),
+        _around(energy_j, float(found.energy_spread[row])),
+        estimate.energy_scope,
+        basis,
+        {name: joules * scale for name, joules in estimate.terms.items()},
+        min(float(found.launch_s[row]), latency_s),
+        reasons,
+    )
+
+
+def _around(value: float, spread: float) -> Interval:
+    return Interval(value, value * exp(-spread), value * exp(spread))

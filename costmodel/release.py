@@ -1,0 +1,155 @@
+"""Make the artefact: thin the table, leave every generation out once for the intervals, train on all, and say how."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from eopt.costmodel import folds
+from eopt.costmodel.artifact import Artifact
+from eopt.costmodel.samples import Samples, samples, thinned
+from eopt.costmodel.train import Settings, train
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = np.ndarray[Any, Any]
+Progress = Callable[[str, int, int], None]
+COVERAGE = 0.9
+FEWEST = 50  # residuals of a family below which it takes the interval of all
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is made.
+
+    Attributes:
+        cap: rows drawn of each kind of measurement.
+        exclude: devices, and generations, whose rows are never seen.
+        folds: steps of the shorter training for each generation left out.
+    """
+
+    settings: Settings = field(default_factory=Settings)
+    cap: int = 600
+    exclude_devices: tuple[str, ...] = ()
+    exclude_generations: tuple[str, ...] = ()
+    fold_steps: int = 400
+
+
+def release(
+    frame: pd.DataFrame, recipe: Recipe, command: str, progress: Progress = lambda label, done, total: None
+) -> Artifact:
+    """Train on a table of measurements.
+
+    Raises:
+        ValueError: nothing is left to train on.
+    """
+    found = drawn(frame, recipe)
+    found = found.take(~folds.left_out(found, recipe.exclude_devices, recipe.exclude_generations))
+    network = train(found, recipe.settings, progress)
+    unseen = cross(found, recipe, progress)
+    known = folds.residuals(network, found, latent=True)
+    spread = {
+        quantity: _both(spreads(found, getattr(unseen, quantity)), spreads(found, getattr(known, quantity)))
+        for quantity in ("latency", "energy")
+    }
+    about = {
+        "created": datetime.now(UTC).isoformat("T", "seconds"),
+        "command": command,
+        "data": fingerprint(found),
+        "samples": len(found.latency_s),
+        "settings": asdict(recipe.settings),
+        "excluded": [*recipe.exclude_devices, *recipe.exclude_generations],
+        "scores": scores(found, unseen),
+        "machine": platform.machine(),
+    }
+    return Artifact(network, _executors(found), spread, about)
+
+
+def drawn(frame: pd.DataFrame, recipe: Recipe) -> Samples:
+    """Forward operators of a table, at most `cap` of each kind, on devices there is a sheet of."""
+    usable = (frame["level"] == "operator") & (frame["phase"] == "forward") & (frame["latency_s"] > 0)
+    usable &= ~frame["device"].astype(str).str.startswith("other-")
+    return samples(thinned(frame[usable], recipe.cap, recipe.settings.seed))
+
+
+def cross(found: Samples, recipe: Recipe, progress: Progress) -> folds.Residuals:
+    """Residuals of every sample by a model that saw no device of its generation."""
+    parts = [np.full(len(found.latency_s), np.nan) for _ in range(3)]
+    shorter = replace(recipe.settings, members=1, steps=recipe.fold_steps)
+    names = sorted({folds.generation(found.devices[place]) for place in np.unique(found.device)})
+    for number, name in enumerate(names):
+        gone = folds.left_out(found, generations=[name])
+        network = train(found.take(~gone), shorter)
+        held = folds.residuals(network, found.take(gone))
+        for whole, part in zip(parts, (held.latency, held.power, held.energy), strict=True):
+            whole[gone] = part
+        progress("generations left out", number + 1, len(names))
+    return folds.Residuals(*parts)
+
+
+def spreads(found: Samples, error: Array) -> dict[str, float]:
+    """Quantiles of absolute residuals by family, and of all; every device counts the same."""
+    result = {}
+    for name in (*sorted(set(found.family)), ALL):
+        rows = np.flatnonzero(((found.family == name) | (name == ALL)) & np.isfinite(error))
+        if len(rows) >= FEWEST:
+            result[name] = _quantile(np.abs(error[rows]), found.device[rows])
+    return result
+
+
+def _both(unseen: dict[str, float], known: dict[str, float]) -> dict[str, dict[str, float]]:
+    return {name: {"unseen": unseen[name], "known": known[name]} for name in unseen if name in known}
+
+
+def _quantile(errors: Array, device: Array) -> float:
+    """Weighted so that every device has the same mass (split conformal over groups, https://arxiv.org/abs/2009.14193)."""
+    counts = np.bincount(device)[device]
+    order = np.argsort(errors)
+    mass = np.cumsum(1.0 / counts[order])
+    return float(errors[order][np.searchsorted(mass, COVERAGE * mass[-1])])
+
+
+def scores(found: Samples, unseen: folds.Residuals) -> dict[str, Any]:
+    """Mean and median absolute error in percent by family, devices weighted equally, generations left out."""
+    result: dict[str, Any] = {}
+    for quantity in ("latency", "power", "energy"):
+        error = 100 * np.abs(np.expm1(getattr(unseen, quantity)))
+        for name in sorted(set(found.family)):
+            rows = np.flatnonzero((found.family == name) & np.isfinite(error))
+            if len(rows) >= FEWEST:
+                each = [error[rows[found.device[rows] == place]] for place in np.unique(found.device[rows])]
+                result.setdefault(quantity, {})[name] = {
+                    "mean": round(float(np.mean([part.mean() for part in each])), 1),
+                    "median": round(float(np.mean([np.median(part) for part in each])), 1),
+                    "devices": len(each),
+                }
+    return result
+
+
+def _executors(found: Samples) -> dict[str, tuple[str, ...]]:
+    names = found.frame["executor"].astype("string").fillna("other")
+    return {
+        name: tuple(names[found.family == name].value_counts().index.astype(str)) for name in sorted(set(found.family))
+    }
+
+
+def fingerprint(found: Samples) -> str:
+    """Of the rows that were trained on."""
+    digest = hashlib.sha256()
+    for array in (found.seen, found.amounts, found.latency_s, found.power_w):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def named(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Devices and generations apart, from what a user typed."""
+    known = set(folds.GENERATIONS.values())
+    return tuple(name for name in names if name not in known), tuple(name for name in names if name in known)

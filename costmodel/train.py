@@ -1,0 +1,212 @@
+"""Train the ensemble with torch. Devices count the same, whatever their rows; sheets are blurred while training.
+
+There are two dozen devices and a million rows, so what is learnt about devices is what can go wrong: the sheet goes
+through one linear map to a few numbers, noise of half a standard deviation on it keeps that map from telling devices
+apart, and the latent of a device is small and switched off half of the time, so that the sheet alone has to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from eopt.backends import target as targets
+from eopt.costmodel import physics
+from eopt.costmodel.embedding import SHEET_FEATURES, device
+from eopt.costmodel.network import POWER, Network
+from eopt.costmodel.samples import GROUP, Samples
+from eopt.costmodel.table import EXECUTORS, FEATURES, PRODUCTS
+
+Array = np.ndarray[Any, Any]
+Progress = Callable[[str, int, int], None]
+FEWEST = 200  # samples of a family below which it gets no network
+ACTIVITY = 6
+SMALLEST = 8  # samples of one device in a batch
+LEAST_STD = 0.3  # of a sheet feature; below it a difference between devices says nothing
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of the training; chosen on devices left out inside of the training set (docs/cost-model.md)."""
+
+    members: int = 3
+    steps: int = 600
+    batch: int = 4096
+    size: int = 5
+    hidden: int = 64
+    noise: float = 0.5
+    rate: float = 4e-3
+    latent_decay: float = 0.02
+    latent: bool = True
+    seed: int = 0
+
+
+def train(found: Samples, settings: Settings, progress: Progress = lambda label, done, total: None) -> Network:
+    """Fit the ensemble; the same samples and settings give the same bits on one machine.
+
+    Raises:
+        ValueError: there is nothing to learn from.
+    """
+    import torch
+
+    used = np.unique(found.device)
+    if not len(used):
+        raise ValueError("no samples to train on")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # sums in one order
+    weights: dict[str, Array] = {}
+    names = tuple(found.devices[place] for place in used)
+    for member in range(settings.members):
+        label = f"member {member + 1} of {settings.members}"
+        fitted = _Member(torch, found, used, settings, settings.seed + member)
+        fitted.run(lambda done, total, label=label: progress(label, done, total))  # type: ignore[misc]
+        weights.update({f"{member}/{name}": array for name, array in fitted.arrays().items()})
+    torch.set_num_threads(threads)
+    return Network(weights, settings.members, names)
+
+
+class _Member:
+    """One network of the ensemble under training."""
+
+    def __init__(self, torch: Any, found: Samples, used: Array, settings: Settings, seed: int) -> None:
+        self.torch, self.settings = torch, settings
+        torch.manual_seed(seed)
+        self.rng = np.random.default_rng(seed)
+        sheets = np.stack([device(targets.load(found.devices[place])).features for place in used])
+        self.mean, self.std = sheets.mean(0), np.maximum(sheets.std(0), LEAST_STD)
+        self.sheets = torch.tensor((sheets - self.mean) / self.std)
+        self.place = torch.tensor(np.searchsorted(used, found.device))
+        self.seen = torch.tensor(found.seen)
+        self.amounts = torch.tensor(found.amounts, dtype=torch.float32)
+        self.log_s = torch.tensor(np.log(found.latency_s), dtype=torch.float32)
+        self.watts = torch.tensor(found.power_w, dtype=torch.float32)
+        self.tdp_w = torch.tensor([device(targets.load(found.devices[place])).tdp_w for place in used])
+        self.pools = _pools(found)
+        self.varied = {name: _varied(found.seen[np.concatenate(flat(pool))]) for name, pool in self.pools.items()}
+        self._build()
+
+    def _build(self) -> None:
+        nn, size, hidden = self.torch.nn, self.settings.size, self.settings.hidden
+        self.encoder = nn.Linear(len(SHEET_FEATURES), size)
+        self.latent = nn.Embedding(len(self.sheets), size)
+        nn.init.zeros_(self.latent.weight)
+        self.launch = nn.Linear(len(EXECUTORS) + size, 1)
+        nn.init.zeros_(self.launch.weight)
+        self.parts = nn.ModuleDict()
+        for name in self.pools:
+            inputs, outputs = FEATURES + size, physics.LATENCY_OUTPUTS
+            if name == POWER:
+                inputs, outputs = inputs + ACTIVITY, physics.POWER_OUTPUTS
+            last = nn.Linear(hidden, outputs)
+            nn.init.zeros_(last.bias)
+            with self.torch.no_grad():
+                last.weight *= 0.1  # begin at the prior
+            self.parts[name] = nn.Sequential(
+                nn.Linear(inputs, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), last
+            )
+
+    def run(self, progress: Callable[[int, int], None]) -> None:
+        """All steps."""
+        torch, settings = self.torch, self.settings
+        groups = [
+            {"params": list(self.parts.parameters()), "weight_decay": 1e-3},
+            {"params": [*self.encoder.parameters(), *self.launch.parameters()], "weight_decay": 1e-2},
+            {"params": list(self.latent.parameters()), "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=settings.rate)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, settings.rate, total_steps=settings.steps, pct_start=0.1
+        )
+        for step in range(settings.steps):
+            optimizer.zero_grad()
+            loss = settings.latent_decay * self.latent.weight.pow(2).sum(1).mean()
+            for name, pool in self.pools.items():
+                loss = loss + self._loss(name, torch.tensor(self._draw(pool)))
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            progress(step + 1, settings.steps)
+
+    def _draw(self, pool: list[list[Array]]) -> Array:
+        each = max(SMALLEST, self.settings.batch // len(pool))
+        return np.concatenate(
+            [self.rng.choice(kind, max(SMALLEST // 2, each // len(kinds))) for kinds in pool for kind in kinds]
+        )
+
+    def _loss(self, name: str, rows: Any) -> Any:
+        torch, settings = self.torch, self.settings
+        place = self.place[rows]
+        blurred = self.sheets[place] + settings.noise * torch.randn(len(rows), self.sheets.shape[1])
+        z = self.encoder(blurred)
+        if settings.latent:
+            # half of the time the sheet alone, as for a device nobody has measured
+            z = z + self.latent(place) * (torch.rand(len(rows), 1) > 0.5)
+        inputs, amounts, log_s = self.seen[rows], self.amounts[rows], self.log_s[rows]
+        if name == POWER:
+            inputs = torch.cat([inputs, physics.activity(torch, amounts, log_s.exp())], 1)
+        outputs = self.parts[name](torch.cat([inputs, z], 1))
+        if name == POWER:
+            error = torch.log(physics.power(torch, outputs, self.tdp_w[place]) / self.watts[rows])
+        else:
+            shared = self.launch(torch.cat([inputs[:, -len(EXECUTORS) :], z], 1))[:, 0]
+            error = torch.log(physics.latency(torch, outputs, shared, amounts, name in PRODUCTS)) - log_s
+        return torch.nn.functional.smooth_l1_loss(error, torch.zeros_like(error), beta=0.1)
+
+    def arrays(self) -> dict[str, Array]:
+        """The weights as the artefact holds them; inputs that never varied get none."""
+        found = {
+            "encoder/w": self.encoder.weight, "encoder/b": self.encoder.bias, "latent": self.latent.weight,
+            "known": self.encoder(self.sheets), "launch/w": self.launch.weight, "launch/b": self.launch.bias,
+        }  # fmt: skip
+        for name, part in self.parts.items():
+            for number, layer in enumerate((part[0], part[2], part[4]), start=1):
+                found |= {f"{name}/w{number}": layer.weight, f"{name}/b{number}": layer.bias}
+        arrays = {name: tensor.detach().numpy().copy() for name, tensor in found.items()}
+        for name, varied in self.varied.items():
+            self._settle(arrays, name, varied)
+        return arrays | {"encoder/mean": self.mean, "encoder/std": self.std}
+
+    def _settle(self, arrays: dict[str, Array], name: str, varied: tuple[Array, Array]) -> None:
+        """A feature that was the same in all samples becomes part of the bias: what it would do is not known."""
+        moves, value = varied
+        first = arrays[f"{name}/w1"]
+        fixed = np.flatnonzero(~moves)
+        arrays[f"{name}/b1"] += first[:, fixed] @ value[fixed]
+        first[:, fixed] = 0.0
+
+
+def _varied(seen: Array) -> tuple[Array, Array]:
+    return np.ptp(seen, axis=0) > 0, seen[0]
+
+
+def flat(pool: list[list[Array]]) -> list[Array]:
+    """All kinds of all devices."""
+    return [kind for kinds in pool for kind in kinds]
+
+
+def _pools(found: Samples) -> dict[str, list[list[Array]]]:
+    """Rows by family, device and kind; families with too few samples are left out. Power is one family."""
+    columns = [found.frame[name].astype("string").fillna("").to_numpy() for name in GROUP]
+    kinds = np.array(["|".join(row) for row in zip(*columns, strict=True)])
+    powered = np.isfinite(found.power_w)
+    pools = dict(_families(found, kinds))
+    if powered.sum() >= FEWEST:
+        pools[POWER] = _by_device(found, kinds, np.flatnonzero(powered))
+    return pools
+
+
+def _families(found: Samples, kinds: Array) -> Iterator[tuple[str, list[list[Array]]]]:
+    for name in sorted(set(found.family)):
+        rows = np.flatnonzero(found.family == name)
+        if len(rows) >= FEWEST:
+            yield name, _by_device(found, kinds, rows)
+
+
+def _by_device(found: Samples, kinds: Array, rows: Array) -> list[list[Array]]:
+    grouped: dict[int, dict[str, list[int]]] = {}
+    for row in rows:
+        grouped.setdefault(int(found.device[row]), {}).setdefault(kinds[row], []).append(int(row))
+    return [[np.array(members) for members in kinds.values()] for kinds in grouped.values()]

@@ -1,0 +1,85 @@
+"""Models that were measured whole, predicted as the sum of their operators back to back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from eopt.backends import target as targets
+from eopt.costmodel.embedding import device
+from eopt.costmodel.network import Network
+from eopt.costmodel.query import Kernel, Unknown
+from eopt.costmodel.records import kernels_of, shapes_of
+from eopt.costmodel.table import Table, table
+from eopt.ir.errors import EoptError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The kernels of a model: each kind once, and how often it runs.
+
+    Attributes:
+        unknown: operators that have no kernels; the sum is a lower bound where there are any.
+    """
+
+    kernels: Table
+    counts: Array
+    unknown: int
+
+
+@dataclass(frozen=True)
+class Whole:
+    """One prediction beside its measurement; seconds and joules of one execution."""
+
+    latency_s: float
+    energy_j: float
+    power_given_w: float
+
+
+def workload(rows: pd.DataFrame, phases: tuple[str, ...] = ("forward",)) -> Workload:
+    """The kernels of a workload's operators, of these phases."""
+    counted: dict[Kernel, int] = {}
+    unknown = 0
+    for row in rows[rows["phase"].astype(str).isin(phases)].itertuples():
+        kernels = _kernels(row)
+        unknown += not kernels
+        for kernel in kernels:
+            counted[kernel] = counted.get(kernel, 0) + int(row.count)
+    return Workload(table(list(counted)), np.array(list(counted.values()), dtype=float), unknown)
+
+
+def _kernels(row: Any) -> tuple[Kernel, ...]:
+    texts = [_text(getattr(row, name)) for name in ("dtype", "weight_dtype", "math", "scale", "attrs")]
+    try:
+        shapes = shapes_of([None if shape is None else [int(dim) for dim in shape] for shape in row.inputs])
+        found = kernels_of(str(row.op), shapes, *texts)
+    except EoptError:
+        return ()
+    return () if isinstance(found, Unknown) else found
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def predict(network: Network, work: Workload, name: str, executor: str, latency_s: float | None = None) -> Whole:
+    """A workload on a device from its sheet; with a measured latency its power as well.
+
+    Kernels run back to back. The mean power is that of each kernel over its time; where the whole took longer or
+    shorter than the sum, every kernel is taken to have been slower or faster by the same factor.
+    """
+    chip = device(targets.load(name))
+    found = network.answer(work.kernels, chip, executor, latent=False)
+    seconds = float(found.latency_s @ work.counts)
+    joules = float((found.latency_s * found.power_w) @ work.counts)
+    given = latency_s / seconds if latency_s else 1.0
+    watts = network.power(work.kernels, chip, executor, found.latency_s * given, latent=False)
+    share = found.latency_s * work.counts / seconds
+    return Whole(seconds, joules, float(watts @ share))
