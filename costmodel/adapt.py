@@ -52,37 +52,44 @@ def adapt(network: Network, found: Samples, chip: Device) -> Adapted:
     if not len(found.latency_s):
         raise ValueError("adapt: no measurements")
     measured = np.log(found.latency_s)
-    fits = [_fit(network, member, found, measured, chip) for member in range(network.members)]
-    offset = float(np.mean([fit[1] for fit in fits]))
-    latent = {member: fit[0] for member, fit in enumerate(fits)}
-    sheet = [_logs(network, member, found, network.embedding(member, chip, False)) for member in latent]
-    moved = [_logs(network, member, found, network.embedding(member, chip, False) + z) for member, z in latent.items()]
-    before, after = np.mean(sheet, axis=0) - measured, np.mean(moved, axis=0) + offset - measured
-    return Adapted(latent, offset, len(measured), *(float(np.median(np.abs(np.expm1(e)))) for e in (before, after)))
+    sheet = [network.embedding(member, chip, latent=False) for member in range(network.members)]
+    state = _fit(network, found, measured, sheet)
+    latent = dict(enumerate(_latents(state, len(sheet))))
+    before = _mean(network, found, sheet) - measured
+    after = _mean(network, found, [z + latent[member] for member, z in enumerate(sheet)]) + state[-1] - measured
+    errors = (float(np.median(np.abs(np.expm1(error)))) for error in (before, after))
+    return Adapted(latent, float(state[-1]), len(measured), *errors)
 
 
-def _fit(network: Network, member: int, found: Samples, measured: Array, chip: Device) -> tuple[Array, float]:
-    """The most probable latent and offset."""
-    base = network.embedding(member, chip, latent=False)
-    size = len(base)
-    known = network.weights[f"{member}/latent"]
-    precision = np.append(1 / np.maximum(known.std(0), LEAST_STD) ** 2, 1 / OFFSET_STD**2)
-    state = np.zeros(size + 1)
+def _fit(network: Network, found: Samples, measured: Array, sheet: list[Array]) -> Array:
+    """The most probable latents of all members in a row, and the offset: their mean is what is measured."""
+    spread = [np.maximum(network.weights[f"{member}/latent"].std(0), LEAST_STD) for member in range(len(sheet))]
+    precision = np.append(1 / np.concatenate(spread) ** 2, 1 / OFFSET_STD**2)
+    state = np.zeros(len(precision))
     for _ in range(ROUNDS):
-        here = _logs(network, member, found, base + state[:size].astype(np.float32))
-        error = here + state[size] - measured
-        slopes = np.stack([_slope(network, member, found, base, state, here, axis) for axis in range(size)], axis=1)
-        jacobian = np.concatenate([slopes, np.ones((len(error), 1))], axis=1)
+        moved = [z + own for z, own in zip(sheet, _latents(state, len(sheet)), strict=True)]
+        here = [_logs(network, member, found, z) for member, z in enumerate(moved)]
+        error = np.mean(here, axis=0) + state[-1] - measured
+        slopes = [_slopes(network, member, found, moved[member], here[member]) for member in range(len(sheet))]
+        jacobian = np.concatenate([*(part / len(sheet) for part in slopes), np.ones((len(error), 1))], axis=1)
         weight = np.minimum(1.0, HUBER * NOISE / np.maximum(np.abs(error), 1e-9)) / NOISE**2
         normal = jacobian.T @ (weight[:, None] * jacobian) + np.diag(precision)
         state = state - np.linalg.solve(normal, jacobian.T @ (weight * error) + precision * state)
-    return state[:size].astype(np.float32), float(state[size])
+    return state
 
 
-def _slope(network: Network, member: int, found: Samples, base: Array, state: Array, here: Array, axis: int) -> Array:
-    moved = base + state[:-1].astype(np.float32)
-    moved[axis] += STEP
-    return (_logs(network, member, found, moved) - here) / STEP
+def _latents(state: Array, members: int) -> list[Array]:
+    return list(state[:-1].reshape(members, -1).astype(np.float32))
+
+
+def _slopes(network: Network, member: int, found: Samples, z: Array, here: Array) -> Array:
+    """By finite differences, one column for each axis of the embedding."""
+    steps = STEP * np.eye(len(z), dtype=np.float32)
+    return np.stack([(_logs(network, member, found, z + step) - here) / STEP for step in steps], axis=1)
+
+
+def _mean(network: Network, found: Samples, embeddings: list[Array]) -> Array:
+    return np.asarray(np.mean([_logs(network, member, found, z) for member, z in enumerate(embeddings)], axis=0))
 
 
 def _logs(network: Network, member: int, found: Samples, z: Array) -> Array:

@@ -46,6 +46,7 @@ class Device:
         rates: op/s by element type on the unit a product of that type runs on, and the type it really runs in.
         demand: by element type the watts those operations would draw at that rate, over what TDP leaves above idle.
         vector_rate, vector_demand: the same of float32 on the vector units.
+        held: the clock that was set, as a share of the boost clock; 1 where it is free.
         features: float32[len(SHEET_FEATURES)], about -1 to 1 each.
         log_uncertainty: sum of the logarithms of the factors by which imputed figures may be off.
     """
@@ -62,6 +63,7 @@ class Device:
     cores: float
     tdp_w: float
     idle_w: float
+    held: float
     features: Array
     log_uncertainty: float
     imputed: tuple[str, ...]
@@ -77,21 +79,24 @@ def device(target: Target) -> Device:
     """
     sheet = completed(target)
     rates = {dtype: _rate(dtype, sheet) for dtype in WIDER}
+    held = min(1.0, target.clock_hz / sheet.clock_boost_hz) if target.clock_hz else 1.0
+    voltage = ((1 + held) / 2) ** 2  # energy per operation falls with the square of the voltage
     headroom_w = max(sheet.tdp_w - sheet.idle_w, 0.1 * sheet.tdp_w)
     off = sum(abs(np.log(factor)) for name, factor in sheet.imputed.items() if name in _MATTERS)
     return Device(
         target.name,
         target.arch,
         rates,
-        {dtype: _joules(used, sheet) * rate / headroom_w for dtype, (rate, used) in rates.items()},
+        {dtype: voltage * _joules(used, sheet) * rate / headroom_w for dtype, (rate, used) in rates.items()},
         sheet.vector["float32"],
-        _vector_joules("float32", sheet) * sheet.vector["float32"] / headroom_w,
+        voltage * _vector_joules("float32", sheet) * sheet.vector["float32"] / headroom_w,
         sheet.bandwidth_bytes_per_s,
         sheet.llc_bytes,
         sheet.llc_bandwidth_bytes_per_s,
         sheet.cores,
         sheet.tdp_w,
         sheet.idle_w,
+        held,
         _features(target, sheet),
         float(off),
         tuple(sorted(sheet.imputed)),
@@ -130,7 +135,7 @@ def _features(target: Target, sheet: Imputed) -> Array:
         (sheet.release_year - 2020) / 4,
         log2(sheet.process_nm / 7),
         log2(sheet.cores / 80) / 2,
-        log2(sheet.clock_hz / 1.7e9) * 2,
+        log2(sheet.clock_boost_hz / 1.7e9) * 2,
         log2(sheet.llc_bytes / 3e7) / 2,
         log2(sheet.tdp_w / 300),
         memory.startswith("hbm"),

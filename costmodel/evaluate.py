@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 Progress = Callable[[str, int, int], None]
 FEWEST = 10
+SHOTS = (5, 20, 60)
+INNER_GROUPS, INNER_STEPS = 3, 250  # for the intervals of a fold
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ def fold(found: Samples, gone: Array, label: str, recipe: Recipe, progress: Prog
     methods = {
         "latency": {
             "eopt": held.latency,
+            **{f"eopt, {shots} shots": folds.adapted(network, asked, shots) for shots in SHOTS},
             "roofline": baselines.roofline(asked) - log_s,
             "nearest device": baselines.nearest(known, asked) - log_s,
             "ridge": baselines.ridge(known, asked) - log_s,
@@ -88,7 +91,8 @@ def fold(found: Samples, gone: Array, label: str, recipe: Recipe, progress: Prog
 
 def _spread(known: Samples, recipe: Recipe) -> dict[str, dict[str, float]]:
     """Half intervals for the fold, from generations left out inside of its training rows."""
-    inner = cross(known, recipe, lambda label, done, total: None)
+    shorter = replace(recipe, fold_steps=INNER_STEPS)
+    inner = cross(known, shorter, lambda label, done, total: None, INNER_GROUPS)
     return {name: spreads(known, getattr(inner, name)) for name in ("latency", "energy", "power")}
 
 

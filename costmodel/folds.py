@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from eopt.backends import target as targets
+from eopt.costmodel.adapt import adapt
 from eopt.costmodel.embedding import Device, device
 from eopt.costmodel.network import POWER, Network
 from eopt.costmodel.samples import Samples
@@ -71,6 +72,26 @@ def residuals(network: Network, found: Samples, latent: bool = False) -> Residua
             power[rows] = np.log(given / found.power_w[rows])
             energy[rows] = np.log(own * seconds / (found.power_w[rows] * found.latency_s[rows]))
     return Residuals(latency, power, energy)
+
+
+def adapted(network: Network, found: Samples, shots: int, seed: int = 0) -> Array:
+    """As the latency of `residuals`, with every device known from so many samples of it; those are NaN."""
+    error = np.full(len(found.latency_s), np.nan)
+    rng = np.random.default_rng(seed)
+    for place in np.unique(found.device):
+        rows = np.flatnonzero((found.device == place) & np.isin(found.family, _families(network)))
+        if len(rows) <= 2 * shots:
+            continue
+        shown = rng.choice(rows, shots, replace=False)
+        chip = device(targets.load(found.devices[place]))
+        learnt = adapt(network, found.take(shown), chip)
+        asked = np.setdiff1d(rows, shown)
+        logs = [
+            np.log(network.seconds(member, found.family[asked], found.seen[asked], found.amounts[asked], z)[0])
+            for member, z in ((m, z + learnt.latent[m]) for m, z in _embeddings(network, chip, False))
+        ]
+        error[asked] = np.mean(logs, axis=0) + learnt.offset - np.log(found.latency_s[asked])
+    return error
 
 
 def _families(network: Network) -> list[str]:

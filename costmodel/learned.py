@@ -17,11 +17,10 @@ from eopt.costmodel.embedding import Device, device
 from eopt.costmodel.network import SIMILAR
 from eopt.costmodel.prior import Prior
 from eopt.costmodel.query import Basis, Cost, CostModel, Interval, Kernel, Unknown
+from eopt.costmodel.samples import KINDS
 from eopt.costmodel.table import FAMILIES, Table, table
 
 Array = np.ndarray[Any, Any]
-KINDS = ("gpu",)
-"""Kinds of targets there were measurements of; the physics prior answers for others."""
 FAR = 1.5  # from the nearest known device, in units of the spread between known devices: what is beyond extrapolates
 WIDEN = 0.25  # logarithm of half an interval for each unit of distance
 UNTRIED_SPREAD = log(3.0)
@@ -110,17 +109,21 @@ class Learned:
 
     def distance(self, chip: Device) -> tuple[float, str]:
         """From the nearest device of the training set, in spreads of their embeddings, and its name."""
-        network = self.model.network
-        if chip.name in network.devices and self.latent:
+        if chip.name in self.model.network.devices and self.latent:
             return 0.0, chip.name
+        name, away = min(self.distances(chip).items(), key=lambda item: item[1])
+        return away, name
+
+    def distances(self, chip: Device) -> dict[str, float]:
+        """By device of the training set, how far its sheet is, in spreads of their embeddings."""
+        network = self.model.network
         sizes = []
         for member in range(network.members):
             own = network.embedding(member, chip, latent=False)
             known = network.weights[f"{member}/known"]
             spread = np.maximum(known.std(0), 1e-6)
             sizes.append(np.sqrt(np.mean(((known - own) / spread) ** 2, axis=1)))
-        away = np.mean(sizes, axis=0)
-        return float(away.min()), network.devices[int(away.argmin())]
+        return dict(zip(network.devices, np.mean(sizes, axis=0).tolist(), strict=True))
 
     def _trained(self, family: str) -> bool:
         return f"0/{SIMILAR.get(family, family)}/w1" in self.model.network.weights

@@ -13,7 +13,7 @@ import numpy as np
 
 from eopt.costmodel import physics
 from eopt.costmodel.embedding import Device
-from eopt.costmodel.table import EXECUTORS, FAMILIES, PRODUCTS, Table, features, quantities
+from eopt.costmodel.table import EXECUTORS, FAMILIES, FEATURES, PRODUCTS, Table, features, quantities
 
 Array = np.ndarray[Any, Any]
 SIMILAR = {"move": "pointwise"}
@@ -90,8 +90,8 @@ class Network:
         for code in np.unique(family):
             rows = np.flatnonzero(family == code)
             name = code if isinstance(code, str) else FAMILIES[code]
-            outputs = self._run(f"{member}/{SIMILAR.get(name, name)}", seen[rows], z).astype(np.float64)
-            shared = self._launch(member, seen[rows], z)
+            outputs = self._run(f"{member}/{SIMILAR.get(name, name)}", seen[rows, :FEATURES], z).astype(np.float64)
+            shared = self._launch(member, SIMILAR.get(name, name), seen[rows])
             seconds[rows] = physics.latency(np, outputs, shared, amounts[rows], name in PRODUCTS)
             launch[rows] = physics.launch_s(np, outputs, shared)
         return seconds, launch
@@ -99,13 +99,13 @@ class Network:
     def watts(self, member: int, seen: Array, amounts: Array, latency_s: Array, z: Array, chip: Device) -> Array:
         """One member's watts, given the latency."""
         busy = physics.activity(np, amounts, latency_s).astype(np.float32)
-        outputs = self._run(f"{member}/{POWER}", np.concatenate([seen, busy], axis=1), z)
-        return np.asarray(physics.power(np, outputs.astype(np.float64), chip.tdp_w))
+        outputs = self._run(f"{member}/{POWER}", np.concatenate([seen[:, :FEATURES], busy], axis=1), z)
+        return np.asarray(physics.power(np, outputs.astype(np.float64), chip.tdp_w, chip.held))
 
-    def _launch(self, member: int, seen: Array, z: Array) -> Array:
-        weight = self.weights[f"{member}/launch/w"][0]
-        own = seen[:, -len(EXECUTORS) :] @ weight[: len(EXECUTORS)]
-        return np.asarray(own + weight[len(EXECUTORS) :] @ z + self.weights[f"{member}/launch/b"], dtype=np.float64)
+    def _launch(self, member: int, name: str, seen: Array) -> Array:
+        """Of the executor, and what a family needs besides: some launch several kernels. The device has little say."""
+        executor = seen[:, -len(EXECUTORS) :] @ self.weights[f"{member}/launch/w"][0]
+        return np.asarray(executor + self.weights[f"{member}/{name}/launch"], dtype=np.float64)
 
     def _run(self, part: str, inputs: Array, z: Array) -> Array:
         """Two hidden layers of x sigmoid(x). The embedding is the same for all rows, so it enters as a bias."""

@@ -17,7 +17,7 @@ LOG_COMPUTE = (-4.5, 0.0)  # logarithm of the share of the peak rate, lowest and
 LOG_MEMORY = (-3.4, 0.1)  # of the bandwidth; a little above 1 as sheets round
 WAVE_SHARE = 0.7  # how much of the loss to unfinished waves is charged before the network corrects it
 VECTOR_SHARE = 0.3  # of vector work beside a product: most hides behind it
-LAUNCH_S, LOG_LAUNCH, OWN_LAUNCH = 3e-6, 2.5, 0.5
+LAUNCH_S, LOG_LAUNCH, OWN_LAUNCH = 3e-6, 2.5, 1.2
 SHARPNESS = (1.2, 5.2)
 THROTTLE = 0.5  # power as the square of the rate, between a clock alone (1) and a clock with its voltage (1/3)
 LOG_DEMAND = 1.0  # energies per operation are known to a factor of about three
@@ -51,11 +51,16 @@ def launch_s(xp: Any, outputs: Any, shared: Any) -> Any:
     return LAUNCH_S * xp.exp(LOG_LAUNCH * xp.tanh(shared / 2) + OWN_LAUNCH * xp.tanh(outputs[:, 2]))
 
 
-def power(xp: Any, outputs: Any, tdp_w: Any) -> Any:
-    """Watts of the board. `outputs` is (n, 2) of a network."""
+def drive(held: float) -> float:
+    """Dynamic power at a clock over that at the boost clock, as f V^2 with a voltage that falls half as fast as f."""
+    return held * ((1 + held) / 2) ** 2
+
+
+def power(xp: Any, outputs: Any, tdp_w: Any, held: float = 1.0) -> Any:
+    """Watts of the board, its clock held at a share of the boost clock. `outputs` is (n, 2) of a network."""
     low, high = IDLE_SHARE
     idle = low + (high - low) * sigmoid(xp, outputs[:, 0] - 1)
-    return tdp_w * (idle + (MOST_POWER - idle) * sigmoid(xp, outputs[:, 1]))
+    return tdp_w * (idle + (MOST_POWER - idle) * sigmoid(xp, outputs[:, 1]) * drive(held))
 
 
 def activity(xp: Any, quantities: Any, latency_s: Any) -> Any:

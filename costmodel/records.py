@@ -41,6 +41,7 @@ _BADLY_MADE = (IndexError, ZeroDivisionError, ValueError, TypeError, KeyError, A
 # Operators over rows along an axis that keep the shape: operations per element, for the short way.
 _SOFTMAXES = {"Softmax": SOFTMAX, "LogSoftmax": SOFTMAX}
 _NORMS = {name: norm.PER_ELEMENT[name] for name in ("LayerNormalization", "RMSNormalization")}
+_INTEGERS = frozenset({int})  # of which bool is none here
 _EXACT = 1 << 53  # integers below are floats without rounding
 
 
@@ -119,11 +120,11 @@ def shapes_of(inputs: Sequence[Any]) -> Shapes:
     Raises:
         InputError: something else.
     """
-    return tuple(None if shape is None else _shape(shape) for shape in inputs)
+    return tuple([None if shape is None else _shape(shape) for shape in inputs])
 
 
 def _shape(shape: Any) -> tuple[int, ...]:
-    sound = isinstance(shape, list | tuple) and set(map(type, shape)) <= {int} and len(shape) <= MAX_RANK
+    sound = isinstance(shape, list | tuple) and _INTEGERS.issuperset(map(type, shape)) and len(shape) <= MAX_RANK
     if not sound or (shape and not 0 <= min(shape) <= max(shape) < MAX_EXTENT):
         raise InputError(f"inputs: {str(shape)[:60]} is no list of extents")
     return tuple(shape)

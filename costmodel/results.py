@@ -28,7 +28,7 @@ def result_shapes(op: str, domain: str, inputs: Sequence[Tensor | None], attrs: 
             return (_matmul(*shapes[:2]),)
         if op == "Gemm":
             return (_gemm(shapes[0], shapes[1], attrs),)
-        if op == "Conv":
+        if op == "Conv" and attrs.get("auto_pad", "NOTSET") == "NOTSET":
             return (_conv(shapes[0], shapes[1], attrs),)
         if op == "Attention":
             return (_attention(*shapes[:3]),)
@@ -60,8 +60,8 @@ def _gemm(a: Shape, b: Shape, attrs: Attrs) -> Shape:
 
 
 def _conv(x: Shape, weight: Shape, attrs: Attrs) -> Shape:
-    rank = len(x) - 2
-    if rank < 1 or len(weight) != rank + 2 or x[1] != weight[1] * attrs.get("group", 1):
+    rank, group = len(x) - 2, attrs.get("group", 1)
+    if not isinstance(group, int) or rank < 1 or len(weight) != rank + 2 or x[1] != weight[1] * group:
         raise ValueError("channels or ranks differ")
     strides, dilations = attrs.get("strides", (1,) * rank), attrs.get("dilations", (1,) * rank)
     pads = attrs.get("pads", (0,) * (2 * rank))

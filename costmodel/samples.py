@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Array = np.ndarray[Any, Any]
+KINDS = ("gpu",)
+"""Kinds of targets with enough devices to learn from; the physics prior answers for others."""
 GROUP = ("source", "device", "op", "dtype", "weight_dtype", "scale", "executor", "library")
 """Rows that differ in none of these are one kind of measurement; as many of each are drawn."""
 
@@ -78,13 +80,19 @@ def samples(frame: pd.DataFrame) -> Samples:
     executors = rows["executor"].astype("string").fillna("other").to_numpy()
     seen, amounts = _on_devices(columns, places, names, executors)
     family = np.array([SIMILAR.get(name, name) for name in (FAMILIES[code] for code in columns.family)])
-    power = rows["power_w"].astype(float).to_numpy()
+    board = (rows["energy_scope"].astype("string") == "board").fillna(False).to_numpy(dtype=bool)
+    power = np.where(board, rows["power_w"].astype(float).to_numpy(), np.nan)  # scopes are never mixed
     return Samples(rows, family, seen, amounts, rows["latency_s"].astype(float).to_numpy(), power, places, names)
 
 
 def _queries(frame: pd.DataFrame) -> Any:
     texts = [frame[name].astype("string").fillna("") for name in ("dtype", "weight_dtype", "math", "scale", "attrs")]
     return zip(frame["op"].astype(str), frame["inputs"], *texts, frame["phase"].astype("string"), strict=True)
+
+
+def learnable(name: str) -> bool:
+    """True for devices with a sheet of a kind that the network answers for."""
+    return not name.startswith("other-") and targets.load(name).kind in KINDS
 
 
 def _kernel(op: str, inputs: Any, *texts: str) -> Kernel | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,12 @@ from eopt.costmodel.query import Basis, Cost, CostModel, Kernel, Unknown
 from eopt.costmodel.records import MAX_EXTENT, record
 from eopt.costmodel.table import table
 from eopt.ir.errors import InputError
+from eopt.ir.types import DType
 
 Array = np.ndarray[Any, Any]
 Row = Mapping[str, Any]
 FIGURES = ("latency_s", "latency_s_lo", "latency_s_hi", "energy_j", "energy_j_lo", "energy_j_hi")
+NOTHING = dict.fromkeys((*FIGURES, "power_w"))
 BLOCK = 2048  # rows the network sees at once: what its layers compute then stays in the cache of a core
 # The libraries that the measurements of a type were made with: wide floats with torch, all others with vLLM.
 MEASURED_WITH = {"float32": "torch", "float64": "torch"}
@@ -30,11 +33,16 @@ _WEAKEST_LAST = (Basis.MEASURED, Basis.PREDICTED, Basis.EXTRAPOLATED, Basis.ESTI
 
 @dataclass(frozen=True)
 class Figures:
-    """Of each kernel: `FIGURES` in seconds and joules, NaN where unknown, where they come from, and what was assumed."""
+    """Of each kernel: `FIGURES` in seconds and joules (NaN: unknown), where they come from, and what was assumed."""
 
     values: Array
     basis: list[Basis]
     reasons: list[tuple[str, ...]]
+
+    @property
+    def known(self) -> list[bool]:
+        """Which kernels have figures."""
+        return [basis is not Basis.UNKNOWN for basis in self.basis]
 
 
 def answer(
@@ -43,48 +51,193 @@ def answer(
     """The same objects with the cost of one execution, in order; what cannot be priced is null, with reasons.
 
     Args:
-        executor: None lets each type be run by what it was measured with, and the prior by the target's default.
+        executor: None asks the network about what a type was measured with, and the prior about the target's default.
         first_line: number of the first row, for errors.
 
     Raises:
         InputError: a malformed query, by its line.
         UsageError: no such executor.
     """
-    asked = [_kernels(row, line) for line, row in enumerate(rows, first_line)]
+    asked = [_asked(row, line) for line, row in enumerate(rows, first_line)]
+    counts = [0 if isinstance(found, Unknown) else len(found) for found in asked]
     kernels = [kernel for found in asked if not isinstance(found, Unknown) for kernel in found]
     engines = [
-        executor or engine_of(str(row["dtype"]))
-        for row, found in zip(rows, asked, strict=True)
-        for _ in (() if isinstance(found, Unknown) else found)
+        executor or engine_of(row["dtype"]) for row, count in zip(rows, counts, strict=True) for _ in range(count)
     ]
     default = executors.load(executor) if executor else executors.default_for(target)
     figures = estimate(kernels, engines, target, default, model)
-    scope = "package" if target.kind == "cpu" else "board"
-    return list(_joined(rows, asked, figures, scope))
+    return list(_answers(rows, asked, counts, figures, scope(target)))
 
 
+def total(rows: Sequence[Row], answers: Sequence[Row]) -> dict[str, Any]:
+    """The whole list executed back to back, each row `count` times; see `Total`."""
+    whole = Total()
+    whole.add(rows, answers)
+    return whole.to_dict()
+
+
+@dataclass
+class Total:
+    """Sums over answers that come in parts. Errors of one model point the same way, so bounds add up like the figures.
+
+    Attributes:
+        sums: by figure, of what is known.
+        unknown: executions that could not be priced.
+    """
+
+    sums: list[float] = field(default_factory=lambda: [0.0] * len(FIGURES))
+    unknown: int = 0
+    scope: str | None = None
+    basis: Basis = Basis.MEASURED
+
+    def add(self, rows: Sequence[Row], answers: Sequence[Row]) -> None:
+        """Take in rows with their answers."""
+        for row, found in zip(rows, answers, strict=True):
+            count = _count(row)
+            if found["latency_s"] is None:
+                self.unknown += count
+                continue
+            self.scope, self.basis = found["energy_scope"], _weaker(self.basis, found["basis"])
+            for place, name in enumerate(FIGURES):
+                self.sums[place] += count * found[name]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the last line of `eopt query --total`; nulls where nothing is known."""
+        figures: dict[str, Any] = dict(zip(FIGURES, self.sums, strict=True))
+        power_w = self.sums[3] / self.sums[0] if self.scope else None
+        return {
+            "op": "Total",
+            **(figures if self.scope else NOTHING),
+            "power_w": power_w,
+            "energy_scope": self.scope,
+            "basis": str(self.basis if self.scope else Basis.UNKNOWN),
+            "reasons": [f"executions without a figure: {self.unknown}"] if self.unknown else [],
+            "unknown_count": self.unknown,
+        }
+
+
+@lru_cache(maxsize=1 << 10)
 def engine_of(dtype: str) -> str:
-    """Name of the executor the network is asked about where nobody said one."""
-    return MEASURED_WITH.get(dtype, SERVING)
+    """Name of the executor the network is asked about where nobody said one.
+
+    Raises:
+        UsageError: no such type.
+    """
+    return MEASURED_WITH.get(DType.parse(dtype), SERVING)
+
+
+def scope(target: Target) -> str:
+    """What the joules are drawn by."""
+    return "package" if target.kind == "cpu" else "board"
 
 
 def estimate(
     kernels: Sequence[Kernel], engines: Sequence[str], target: Target, default: Executor, model: CostModel
 ) -> Figures:
-    """Every kernel, those that the network covers in few passes.
+    """Every kernel; those that a network covers in few passes, the others by the physics prior.
 
     Args:
         engines: by kernel, the name of the executor the network is asked about.
-        default: the executor the physics prior, which answers for the rest, is asked about.
+        default: the executor the prior is asked about.
     """
     figures = Figures(np.full((len(kernels), 6), np.nan), [Basis.UNKNOWN] * len(kernels), [()] * len(kernels))
-    open_rows = _refused(kernels, target, default, figures)
-    learned = isinstance(model, Learned) and bool(open_rows)
-    covered = _learned(kernels, engines, open_rows, target, model, figures) if learned else set[int]()
-    for row in open_rows:
-        cost = Unknown(()) if row in covered else Prior().query(kernels[row], target, default)
-        if isinstance(cost, Cost):
-            spans = (cost.latency_s, cost.energy_j)
-            figures.values[row] = [bound for span in spans for bound in (span.mid, span.lo, span.hi)]
-            figures.basis[row], figures.reasons[row] = cost.basis, cost.reasons
+    covered = _covered(kernels, target, default, model) if isinstance(model, Learned) else [False] * len(kernels)
+    by_engine: dict[str, list[int]] = {}
+    for place, name in enumerate(engines):
+        by_engine.setdefault(name if covered[place] else "", []).append(place)
+    rest = by_engine.pop("", [])
+    for place, cost in zip(rest, Prior().query_many([kernels[place] for place in rest], target, default), strict=True):
+        _note(figures, place, cost)
+    for name, places in by_engine.items():
+        engine = executors.load(name)
+        assert isinstance(model, Learned)
+        for start in range(0, len(places), BLOCK):
+            block = places[start : start + BLOCK]
+            _predict([settled(kernels[place], engine) for place in block], block, name, target, model, figures)
     return figures
+
+
+def _covered(kernels: Sequence[Kernel], target: Target, default: Executor, model: Learned) -> list[bool]:
+    """Which kernels the network answers for; kernels of one family and type are alike in that."""
+    known: dict[tuple[Any, ...], bool] = {}
+    found = []
+    for kernel in kernels:
+        kind = (kernel.name, kernel.gemm and kernel.gemm[1] == 1, *[(unit, dtype) for unit, dtype, _ in kernel.flops])
+        if kind not in known:
+            runs = isinstance(Prior().query(kernel, target, default), Cost)
+            known[kind] = runs and model.covers(kernel, target)
+        found.append(known[kind])
+    return found
+
+
+def _predict(
+    kernels: Sequence[Kernel], places: list[int], engine: str, target: Target, model: Learned, figures: Figures
+) -> None:
+    found = model.predict(table(kernels), target, engine)
+    latency, energy = np.exp(found.latency_spread), np.exp(found.energy_spread)
+    figures.values[places] = np.stack(
+        [
+            found.latency_s, found.latency_s / latency, found.latency_s * latency,
+            found.energy_j, found.energy_j / energy, found.energy_j * energy,
+        ], axis=1,
+    )  # fmt: skip
+    basis, reasons = model.basis(target)
+    for place in places:
+        figures.basis[place], figures.reasons[place] = basis, reasons
+
+
+def _note(figures: Figures, place: int, cost: Cost | Unknown) -> None:
+    figures.reasons[place] = cost.reasons
+    if isinstance(cost, Cost):
+        spans = (cost.latency_s, cost.energy_j)
+        figures.values[place] = [bound for span in spans for bound in (span.mid, span.lo, span.hi)]
+        figures.basis[place] = cost.basis
+
+
+def _asked(row: Row, line: int) -> tuple[Kernel, ...] | Unknown:
+    try:
+        _count(row)
+        return record(row)
+    except InputError as error:
+        raise InputError(f"line {line}: {error}") from None
+
+
+def _count(row: Row) -> int:
+    count = row.get("count")
+    if count is None:
+        return 1
+    if type(count) is not int or not 0 < count < MAX_EXTENT:
+        raise InputError(f"count: {str(count)[:60]} is no positive integer")
+    return count
+
+
+def _answers(
+    rows: Sequence[Row], asked: Sequence[tuple[Kernel, ...] | Unknown], counts: list[int], figures: Figures, scope: str
+) -> Iterator[dict[str, Any]]:
+    """The kernels of an operator run one after the other."""
+    sums = np.zeros((len(rows), len(FIGURES)))
+    np.add.at(sums, np.repeat(np.arange(len(rows)), counts), figures.values)
+    with np.errstate(invalid="ignore"):
+        watts = (sums[:, 3] / sums[:, 0]).tolist()
+    place = 0
+    for row, found, values, power_w in zip(rows, asked, sums.tolist(), watts, strict=True):
+        if isinstance(found, Unknown):
+            basis, reasons = Basis.UNKNOWN, found.reasons
+        else:
+            basis, reasons = _common(figures, place, place + len(found))
+            place += len(found)
+        known = basis is not Basis.UNKNOWN
+        priced = {**dict(zip(FIGURES, values, strict=True)), "power_w": power_w} if known else NOTHING
+        yield {**row, **priced, "energy_scope": scope, "basis": str(basis), "reasons": list(reasons)}
+
+
+def _common(figures: Figures, start: int, end: int) -> tuple[Basis, tuple[str, ...]]:
+    basis, reasons = figures.basis[start], figures.reasons[start]
+    for place in range(start + 1, end):
+        basis = _weaker(basis, figures.basis[place])
+        reasons = tuple(dict.fromkeys((*reasons, *figures.reasons[place])))
+    return basis, reasons
+
+
+def _weaker(one: Basis, other: Basis | str) -> Basis:
+    return max(one, Basis(other), key=_WEAKEST_LAST.index)

@@ -25,6 +25,7 @@ SCALES = ("", "tensor", "channel", "block", "nvfp4", "mx")
 EXECUTORS = ("torch", "vllm", "tensorrt", "torch-compile", "onnxruntime", "other")
 TILES = ((256, 128, 1.0), (128, 128, 0.95), (128, 64, 0.85), (64, 64, 0.7))  # rows, columns, share of the best rate
 SPLIT_K = 512  # least depth of a slice when a product is split along k to fill idle cores
+BY_ROW = ("norm", "softmax")
 PRODUCTS = ("gemm", "conv", "attention", "decode", "moe")
 
 
@@ -36,7 +37,8 @@ class Table:
         family, dtype, scale: indices into `FAMILIES`, `TYPES`, `SCALES`.
         matrix_flops, vector_flops: operations by unit.
         activation_bytes, weight_bytes: traffic across the kernel's boundary.
-        problem: float64[n, 4], batch, m, n and k of a product; 1, rows, row length and 1 elsewhere.
+        problem: float64[n, 4], batch, m, n and k of a product; 1, rows, row length and 1 elsewhere, the row of
+            elementwise work being one element.
         elements: of the largest result.
         weight_bits: as in `Kernel`.
     """
@@ -83,8 +85,8 @@ def _row(kernel: Kernel) -> tuple[tuple[int, int, int, int], tuple[float, ...]]:
             vector, dtype = vector + amount, dtype if matrix else kind
     family = kernel.family
     name = _type(dtype, kernel)
-    rows = max(1, kernel.elements // max(1, kernel.row))
-    problem = kernel.gemm or (1, rows, kernel.row, 1)
+    row = kernel.row if family in BY_ROW else 1  # elementwise work does not care how its elements are arranged
+    problem = kernel.gemm or (1, max(1, kernel.elements // max(1, row)), row, 1)
     scale = SCALES.index(kernel.scale) if kernel.scale in SCALES else 0
     traffic = (kernel.activation_bytes, kernel.weight_bytes)
     codes = FAMILIES.index(family), TYPES.index(name), scale, kernel.weight_bits
@@ -123,7 +125,8 @@ def quantities(rows: Table, chip: Device) -> Floats:
 
 
 def features(rows: Table, chip: Device, executor: str) -> Array:
-    """float32[n, FEATURES], each within -4 and 4."""
+    """float32[n, FEATURES + executors], each within -4 and 4. Who launches stands last and apart: it decides how long a
+    launch takes, and not how well the kernels of a library do, as types and libraries were measured together."""
     batch, m, n, k = rows.problem.T
     total = np.maximum(rows.activation_bytes + rows.weight_bytes, 1.0)
     large, small = (_waves(rows.problem, size, size, chip.cores) for size in (128, 64))
@@ -149,7 +152,7 @@ def features(rows: Table, chip: Device, executor: str) -> Array:
     return np.clip(np.stack(columns, axis=1).astype(np.float32), -4, 4)
 
 
-FEATURES = 24 + len(SCALES) + len(TYPES) + len(EXECUTORS)
+FEATURES = 24 + len(SCALES) + len(TYPES)
 
 
 def _waves(problem: Floats, rows: int, columns: int, cores: float) -> tuple[Floats, Floats]:

@@ -33,7 +33,7 @@ class Settings:
     """Of the training; chosen on devices left out inside of the training set (docs/cost-model.md)."""
 
     members: int = 3
-    steps: int = 600
+    steps: int = 500
     batch: int = 4096
     size: int = 5
     hidden: int = 64
@@ -85,7 +85,8 @@ class _Member:
         self.watts = torch.tensor(found.power_w, dtype=torch.float32)
         self.tdp_w = torch.tensor([device(targets.load(found.devices[place])).tdp_w for place in used])
         self.pools = _pools(found)
-        self.varied = {name: _varied(found.seen[np.concatenate(flat(pool))]) for name, pool in self.pools.items()}
+        features = found.seen[:, :FEATURES]
+        self.varied = {name: _varied(features[np.concatenate(flat(pool))]) for name, pool in self.pools.items()}
         self._build()
 
     def _build(self) -> None:
@@ -93,13 +94,14 @@ class _Member:
         self.encoder = nn.Linear(len(SHEET_FEATURES), size)
         self.latent = nn.Embedding(len(self.sheets), size)
         nn.init.zeros_(self.latent.weight)
-        self.launch = nn.Linear(len(EXECUTORS) + size, 1)
+        self.launch = nn.Linear(len(EXECUTORS), 1, bias=False)
         nn.init.zeros_(self.launch.weight)
-        self.parts = nn.ModuleDict()
+        self.parts, self.own = nn.ModuleDict(), nn.ParameterDict()
         for name in self.pools:
             inputs, outputs = FEATURES + size, physics.LATENCY_OUTPUTS
             if name == POWER:
                 inputs, outputs = inputs + ACTIVITY, physics.POWER_OUTPUTS
+            self.own[name] = nn.Parameter(self.torch.zeros(1))
             last = nn.Linear(hidden, outputs)
             nn.init.zeros_(last.bias)
             with self.torch.no_grad():
@@ -114,6 +116,7 @@ class _Member:
         groups = [
             {"params": list(self.parts.parameters()), "weight_decay": 1e-3},
             {"params": [*self.encoder.parameters(), *self.launch.parameters()], "weight_decay": 1e-2},
+            {"params": list(self.own.parameters()), "weight_decay": 0.0},
             {"params": list(self.latent.parameters()), "weight_decay": 0.0},
         ]
         optimizer = torch.optim.AdamW(groups, lr=settings.rate)
@@ -144,14 +147,15 @@ class _Member:
         if settings.latent:
             # half of the time the sheet alone, as for a device nobody has measured
             z = z + self.latent(place) * (torch.rand(len(rows), 1) > 0.5)
-        inputs, amounts, log_s = self.seen[rows], self.amounts[rows], self.log_s[rows]
+        seen, amounts, log_s = self.seen[rows], self.amounts[rows], self.log_s[rows]
+        inputs = seen[:, :FEATURES]
         if name == POWER:
             inputs = torch.cat([inputs, physics.activity(torch, amounts, log_s.exp())], 1)
         outputs = self.parts[name](torch.cat([inputs, z], 1))
         if name == POWER:
             error = torch.log(physics.power(torch, outputs, self.tdp_w[place]) / self.watts[rows])
         else:
-            shared = self.launch(torch.cat([inputs[:, -len(EXECUTORS) :], z], 1))[:, 0]
+            shared = self.launch(seen[:, FEATURES:])[:, 0] + self.own[name]
             error = torch.log(physics.latency(torch, outputs, shared, amounts, name in PRODUCTS)) - log_s
         return torch.nn.functional.smooth_l1_loss(error, torch.zeros_like(error), beta=0.1)
 
@@ -159,9 +163,10 @@ class _Member:
         """The weights as the artefact holds them; inputs that never varied get none."""
         found = {
             "encoder/w": self.encoder.weight, "encoder/b": self.encoder.bias, "latent": self.latent.weight,
-            "known": self.encoder(self.sheets), "launch/w": self.launch.weight, "launch/b": self.launch.bias,
+            "known": self.encoder(self.sheets), "launch/w": self.launch.weight,
         }  # fmt: skip
         for name, part in self.parts.items():
+            found[f"{name}/launch"] = self.own[name]
             for number, layer in enumerate((part[0], part[2], part[4]), start=1):
                 found |= {f"{name}/w{number}": layer.weight, f"{name}/b{number}": layer.bias}
         arrays = {name: tensor.detach().numpy().copy() for name, tensor in found.items()}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eopt.costmodel.datasets.base import COLUMNS
-from eopt.costmodel.samples import GROUP, thinned
+from eopt.costmodel.samples import GROUP, learnable, thinned
 from eopt.ir.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,9 +31,11 @@ def draw(out: Path, cap: int, seed: int = 0) -> pd.DataFrame:
     for path in paths:
         flat = parquet.read_table(path, columns=list(_FLAT)).to_pandas()
         usable = (flat["level"] == "operator") & (flat["phase"] == "forward") & (flat["latency_s"] > 0)
-        usable &= ~flat["device"].astype(str).str.startswith("other-")
-        chosen = thinned(flat[usable], cap, seed).index.to_numpy()
-        chosen.sort()
+        kept = [name for name in flat["device"].astype(str).unique() if learnable(name)]
+        usable &= flat["device"].astype(str).isin(kept)
+        chosen = sorted(thinned(flat[usable], cap, seed).index)
+        if not chosen:
+            continue
         rows = parquet.read_table(path, columns=list(COLUMNS)).take(chosen)
         parts.append(rows.to_pandas().astype(dict.fromkeys(GROUP, "string")))
     return pd.concat(parts, ignore_index=True)

@@ -156,7 +156,7 @@ SOURCE = Source(
         "13 anomalous rows are left out (1 + 1 of A10, 1 of A100, 10 of the sweep): less than their operators can take",
         "the sweep is of the A100 PCIe 40 GB: it throttles at 240 W and works below the idle power of the SXM board",
         "the clock is the mean that was read: above 1.1 GHz the sweep throttles below the clock that was set",
-        "torch with eager attention; only bfloat16 models have operator lists, and not at every length",
+        "torch with eager attention; 119 rows have no operator list: float32, and some lengths of bfloat16",
         "depthwise convolutions of MobileViT are listed as dense ones: their work is overstated",
         "tensor operations the source could not name are listed as Neg",
     ),

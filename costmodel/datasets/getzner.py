@@ -118,7 +118,7 @@ SOURCE = Source(
         "joules of the GPU, which idled, and of the memory, which are a constant, are left out",
         "sweeps give the energy of one pass and the time of all, networks both of all: so both come to a power of 75 W",
         "products reach 44 GMAC/s and tensors move at 4 to 23 GB/s: few of the 28 cores work, most of the 75 W is idle",
-        "5,640 readings of single layers of AlexNet and VGG are left out: their shapes are not given",
+        "5,655 readings of single layers of AlexNet and VGG are left out: their shapes are not given",
         "networks: 177 medians of 555 readings, repeats of a batch; single readings at half the power missed a socket",
     ),
 )

@@ -14,6 +14,8 @@ from eopt.ir.errors import EoptError, UsageError
 VERBS = {
     "compile": "rewrite a model so that it uses less energy, verify it, and report where the joules went",
     "predict": "annotate a model with the predicted energy and latency of every operator and module",
+    "query": "price operators given by shape and type: one, or millions as JSON lines",
+    "explain": "say where the joules of an operator come from and which figures of the sheet they hang on",
     "inspect": "print the operator tree of a model",
     "diff": "show what differs between two models",
     "why": "say why a rewrite rule does not apply at a node",

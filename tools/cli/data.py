@@ -18,7 +18,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from eopt.tools.cli import common
+from eopt.tools.cli import common, data_train
 
 if TYPE_CHECKING:
     from eopt.costmodel.datasets.base import Source
@@ -181,9 +181,9 @@ def _list(arguments: argparse.Namespace) -> int:
     if arguments.json:
         common.print_json([{field: getattr(source, field) for field in fields} for source in found])
         return 0
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    shown = Table("source", "folder", "licence", "upstream")
+    shown = Table("source", "folder", "licence", Column("upstream", overflow="fold"))
     for source in found:
         shown.add_row(source.name, source.folder, source.licence, source.upstream)
     common.console().print(shown)
@@ -194,4 +194,5 @@ ACTIONS = {
     "list": Action("name the sources", lambda parser: None, _list),
     "fetch": Action("download what a source published, at its pinned commit", _fetch_arguments, _fetch),
     "build": Action("write the table, one Parquet file for each source", _build_arguments, _build),
+    "train": Action(data_train.SUMMARY, data_train.add_arguments, data_train.run),
 }

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--exclude-arch", action="append", default=[], metavar="NAME", help="nor at a whole generation's"
     )
     parser.add_argument("--members", type=int, default=3, metavar="N", help="networks in the ensemble (3)")
-    parser.add_argument("--steps", type=int, default=800, metavar="N", help="of each (800)")
+    parser.add_argument("--steps", type=int, default=600, metavar="N", help="of each (600)")
     parser.add_argument("--seed", type=int, default=0)
 
 

@@ -1,0 +1,65 @@
+"""A small model with random weights: everything about the cost model that does not need a trained one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eopt.backends import target as targets
+from eopt.costmodel import artifact, physics
+from eopt.costmodel.artifact import Artifact
+from eopt.costmodel.embedding import SHEET_FEATURES, device
+from eopt.costmodel.learned import Learned
+from eopt.costmodel.network import POWER, SIMILAR, Network
+from eopt.costmodel.table import EXECUTORS, FAMILIES, FEATURES
+
+KNOWN = ("nvidia-a100-80gb-sxm", "nvidia-h100-sxm", "nvidia-l4")
+SIZE, HIDDEN, MEMBERS, ACTIVITY = 3, 8, 2, 6
+
+
+def small_model(seed: int = 0, scale: float = 1.0) -> Artifact:
+    """Weights of this order of magnitude, drawn at random; all families are covered."""
+    rng = np.random.default_rng(seed)
+    draw = lambda *shape: (scale * rng.standard_normal(shape)).astype(np.float32)
+    sheets = np.stack([device(targets.load(name)).features for name in KNOWN])
+    mean, std = sheets.mean(0), np.maximum(sheets.std(0), 0.3)
+    weights: dict[str, np.ndarray] = {}
+    for member in range(MEMBERS):
+        encoder, bias = draw(SIZE, len(SHEET_FEATURES)), draw(SIZE)
+        known = ((sheets - mean) / std @ encoder.T + bias).astype(np.float32)
+        arrays = {"encoder/mean": mean, "encoder/std": std, "encoder/w": encoder, "encoder/b": bias, "known": known}
+        arrays |= {"latent": draw(len(KNOWN), SIZE), "launch/w": draw(1, len(EXECUTORS))}
+        for name in (*(name for name in FAMILIES if name not in SIMILAR), POWER):
+            inputs, outputs = FEATURES + SIZE, physics.LATENCY_OUTPUTS
+            if name == POWER:
+                inputs, outputs = inputs + ACTIVITY, physics.POWER_OUTPUTS
+            arrays[f"{name}/launch"] = draw(1)
+            for number, (rows, columns) in enumerate(((HIDDEN, inputs), (HIDDEN, HIDDEN), (outputs, HIDDEN)), 1):
+                arrays |= {f"{name}/w{number}": draw(rows, columns), f"{name}/b{number}": draw(rows)}
+        weights |= {f"{member}/{name}": array for name, array in arrays.items()}
+    executors = dict.fromkeys(FAMILIES, ("torch", "vllm"))
+    spread = {kind: {name: {"unseen": 0.5, "known": 0.2} for name in FAMILIES} for kind in ("latency", "energy")}
+    return Artifact(Network(weights, MEMBERS, KNOWN), executors, spread, {"made": "by a test"})
+
+
+@pytest.fixture(scope="session")
+def random_model() -> Callable[[int, float], Artifact]:
+    return small_model
+
+
+@pytest.fixture(scope="session")
+def learned() -> Learned:
+    return Learned(small_model())
+
+
+@pytest.fixture
+def in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of a small model that every verb uses meanwhile."""
+    artifact.save(small_model(), tmp_path / "small")
+    monkeypatch.setenv(artifact.VARIABLE, str(tmp_path / "small"))
+    artifact.shipped.cache_clear()
+    yield tmp_path / "small"
+    artifact.shipped.cache_clear()

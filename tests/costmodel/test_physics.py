@@ -1,0 +1,98 @@
+"""What a network may say is bounded by physics, whatever its weights are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from eopt.backends import target as targets
+from eopt.backends.throttle import at
+from eopt.costmodel import physics
+from eopt.costmodel.embedding import device
+from eopt.costmodel.records import kernels_of
+from eopt.costmodel.table import FAMILIES, features, quantities, table
+
+H100 = targets.load("nvidia-h100-sxm")
+OUTPUTS = st.lists(st.floats(-50, 50), min_size=6, max_size=6)
+EXTENT = st.integers(1, 4096)
+
+
+def seconds(outputs, m, n, k, chip=H100, dtype="bfloat16"):
+    (kernel,) = kernels_of("MatMul", ((m, k), (k, n)), dtype)
+    amounts = quantities(table([kernel]), device(chip))
+    found = physics.latency(np, np.array([outputs]), np.zeros(1), amounts, True)
+    return float(found[0]), amounts[0]
+
+
+@settings(deadline=None)
+@given(OUTPUTS, EXTENT, EXTENT, EXTENT)
+def test_no_network_is_faster_than_the_machine(outputs, m, n, k):
+    latency_s, amounts = seconds(outputs, m, n, k)
+    compute_s, cached_s = amounts[0], amounts[2] / amounts[4]
+    # the sheet's rate is a ceiling; of the bandwidth sheets round, so a tenth above it is allowed
+    assert latency_s >= compute_s * 0.999
+    assert latency_s >= cached_s * np.exp(-physics.LOG_MEMORY[1]) * 0.999
+    assert np.isfinite(latency_s)
+
+
+@settings(deadline=None)
+@given(OUTPUTS, EXTENT, EXTENT, EXTENT, st.floats(1.01, 8.0))
+def test_a_faster_machine_is_never_slower(outputs, m, n, k, factor):
+    before, _ = seconds(outputs, m, n, k)
+    wide = replace(H100, bandwidth_bytes_per_s=H100.bandwidth_bytes_per_s * factor)
+    quick = replace(
+        H100,
+        matrix={name: rate * factor for name, rate in H100.matrix.items()},
+        vector={name: rate * factor for name, rate in H100.vector.items()},
+    )
+    for chip in (wide, quick):
+        assert seconds(outputs, m, n, k, chip)[0] <= before * (1 + 1e-9)
+
+
+@given(st.lists(st.floats(-50, 50), min_size=2, max_size=2), st.floats(0.1, 1.0))
+def test_power_lies_between_idle_and_the_limit(outputs, held):
+    watts = float(physics.power(np, np.array([outputs]), 700.0, held)[0])
+    assert physics.IDLE_SHARE[0] * 700 <= watts <= physics.MOST_POWER * 700 * 1.0001
+
+
+def test_dynamic_power_falls_faster_than_the_clock():
+    shares = [physics.drive(held) / held for held in (0.3, 0.5, 0.8, 1.0)]
+    assert shares == sorted(shares) and shares[-1] == 1.0
+
+
+def test_a_lower_clock_takes_longer_and_draws_less():
+    slow = at(H100, clock_hz=990e6)
+    assert device(slow).held == pytest.approx(0.5)
+    assert seconds([0.0] * 6, 4096, 4096, 4096, slow)[0] > seconds([0.0] * 6, 4096, 4096, 4096)[0]
+    assert np.array_equal(device(slow).features, device(H100).features), "the embedding is that of the device"
+
+
+def test_features_hold_no_rate_and_no_bandwidth():
+    (kernel,) = kernels_of("MatMul", ((512, 512), (512, 512)), "bfloat16")
+    other = replace(H100, bandwidth_bytes_per_s=9e12, matrix={name: 3 * rate for name, rate in H100.matrix.items()})
+    rows = table([kernel])
+    assert np.array_equal(features(rows, device(H100), "vllm"), features(rows, device(other), "vllm"))
+    assert np.array_equal(device(H100).features, device(other).features)
+
+
+def test_families():
+    cases = {
+        "gemm": ("MatMul", ((8, 64), (64, 32))), "conv": ("Conv", ((1, 8, 9, 9), (4, 8, 3, 3))),
+        "attention": ("Attention", ((1, 8, 16, 32),) * 3), "norm": ("LayerNormalization", ((8, 64), (64,))),
+        "decode": ("Attention", ((1, 8, 1, 32), (1, 2, 16, 32), (1, 2, 16, 32))), "softmax": ("Softmax", ((8, 64),)),
+        "pointwise": ("Gelu", ((8, 64),)), "move": ("Transpose", ((8, 64),)),
+        "moe": ("com.microsoft.MoE", ((8, 64), (8, 4), (4, 64, 64), None, (4, 64, 32))),
+    }  # fmt: skip
+    for family, (op, inputs) in cases.items():
+        (kernel,) = kernels_of(op, inputs, "float16")
+        assert kernel.family == family
+        assert FAMILIES[table([kernel]).family[0]] == family
+
+
+def test_elementwise_work_does_not_depend_on_its_arrangement():
+    flat, square = (table(kernels_of("Relu", (shape,), "float16")) for shape in ((1 << 20,), (1 << 10, 1 << 10)))
+    assert np.array_equal(features(flat, device(H100), "torch"), features(square, device(H100), "torch"))

@@ -1,0 +1,223 @@
+"""Price operators that no model has to hold: one on the command line, or millions as JSON lines.
+
+  eopt query --target nvidia-h100-sxm --op MatMul --inputs 8x512x1024,1024x4096 --dtype bfloat16
+  eopt query --target nvidia-l4 --op Conv --inputs 8x64x56x56,64x64x3x3 --dtype float16 --attr pads=[1,1,1,1]
+  eopt query queries.jsonl --target nvidia-l40s > answers.jsonl
+  eopt query --target nvidia-a100-80gb-sxm --executor vllm --total < queries.jsonl
+
+A line is {"op": "MatMul", "inputs": [[8, 512, 1024], [1024, 4096]], "dtype": "bfloat16"}; weight_dtype, math, scale,
+attrs, phase and count may be added. It comes back with the latency and energy of one execution and their 90 %
+intervals, in the order given; what cannot be priced is null, with reasons. Nothing is printed when a line is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from math import isfinite
+from pathlib import Path
+from tempfile import SpooledTemporaryFile
+from typing import IO, TYPE_CHECKING, Any
+
+from eopt.ir.errors import InputError, UsageError
+from eopt.tools.cli import common
+
+if TYPE_CHECKING:
+    from eopt.backends.target import Target
+
+Row = dict[str, Any]
+MAX_LINES, MAX_LINE_BYTES = 10_000_000, 1 << 20
+CHUNK = 4096  # lines that are priced together
+HELD_BYTES = 64 << 20  # answers beyond wait on disk until the last line has been read
+_TEXTS = ("dtype", "weight_dtype", "math", "scale", "phase")
+_encoded = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Define the options."""
+    parser.add_argument(
+        "file", nargs="?", metavar="FILE", help="queries, one JSON object a line; - or none: from stdin"
+    )
+    add_query(parser)
+    common.add_situation(parser)
+    parser.add_argument("--total", action="store_true", help="end with the whole list executed back to back")
+    common.add_json(parser)
+
+
+def add_query(parser: argparse.ArgumentParser) -> None:
+    """One query from the command line."""
+    group = parser.add_argument_group("one query")
+    group.add_argument("--op", metavar="NAME", help="ONNX operator, as MatMul or com.microsoft.MoE")
+    group.add_argument(
+        "--inputs", metavar="SHAPES", help="8x512x1024,1024x4096; scalar for no extents, - for an operand left out"
+    )
+    group.add_argument("--dtype", metavar="TYPE", help="of the activations: bfloat16, float8_e4m3, ...")
+    group.add_argument("--weight-dtype", metavar="TYPE", help="of the weights, where it differs")
+    group.add_argument("--math", metavar="KIND", help="of float32 products: ieee or tf32")
+    group.add_argument("--scale", metavar="KIND", help="of scaled formats: tensor, channel, block:N, nvfp4 or mx")
+    group.add_argument(
+        "--attr", action="append", default=[], metavar="NAME=VALUE", help="attribute as JSON; repeatable"
+    )
+    group.add_argument("--phase", metavar="PHASE", help="forward (default), backward or training")
+
+
+def query_of(arguments: argparse.Namespace) -> Row:
+    """The query that the options say.
+
+    Raises:
+        UsageError: some are missing, or are no shapes or attributes.
+    """
+    if not arguments.op or not arguments.inputs or not arguments.dtype:
+        raise UsageError("a query needs --op, --inputs and --dtype")
+    given = {name: getattr(arguments, name) for name in _TEXTS if getattr(arguments, name)}
+    shapes = [_shape(text) for text in arguments.inputs.split(",")]
+    attrs = dict(_attribute(text) for text in arguments.attr)
+    return {"op": arguments.op, "inputs": shapes, **given, **({"attrs": attrs} if attrs else {})}
+
+
+def given_query(arguments: argparse.Namespace) -> bool:
+    """True when any option of a query is there."""
+    return any(getattr(arguments, name) for name in ("op", "inputs", "attr", *_TEXTS))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Price and print."""
+    from eopt.tools.situation import hardware
+
+    if arguments.target is None:
+        raise UsageError("a cost query needs a target; give --target NAME (eopt targets list)")
+    if arguments.batch is not None or arguments.bind:
+        raise UsageError("--batch and --bind are for models; a query states its extents")
+    target, _ = hardware(arguments.target, arguments.executor, arguments.clock, arguments.power_cap)
+    if not given_query(arguments):
+        return _stream(arguments, target)
+    if arguments.file is not None:
+        raise UsageError("either a FILE of queries or one with --op, not both")
+    return _single(arguments, target)
+
+
+def _single(arguments: argparse.Namespace, target: Target) -> int:
+    from eopt.costmodel.learned import current
+    from eopt.costmodel.records import record
+    from eopt.costmodel.service import answer, total
+
+    rows = [query_of(arguments)]
+    record(rows[0])  # so that what is wrong is said without the number of a line
+    answers = answer(rows, target, arguments.executor, current())
+    if arguments.total:
+        answers.append(total(rows, answers))
+    if arguments.json:
+        sys.stdout.writelines(f"{_encoded(found)}\n" for found in answers)
+    else:
+        _print(answers, target.name)
+    return 0
+
+
+def _stream(arguments: argparse.Namespace, target: Target) -> int:
+    from eopt.costmodel.learned import current
+    from eopt.costmodel.service import Total, answer
+
+    whole, model, name = Total(), current(), arguments.file or "-"
+    where = "standard input" if name == "-" else name
+    with _opened(name) as file, SpooledTemporaryFile(HELD_BYTES, "w+", encoding="utf-8", newline="") as held:
+        for first, rows in _chunks(file, where):
+            try:
+                answers = answer(rows, target, arguments.executor, model, first)
+                held.write("".join([f"{_encoded(found)}\n" for found in answers]))
+            except InputError as error:
+                raise InputError(f"{where}: {error}") from None
+            whole.add(rows, answers)
+        if arguments.total:
+            held.write(f"{_encoded(whole.to_dict())}\n")
+        held.seek(0)
+        shutil.copyfileobj(held, sys.stdout)
+    return 0
+
+
+def _opened(name: str) -> IO[bytes]:
+    if name == "-":
+        return sys.stdin.buffer
+    try:
+        return Path(name).open("rb")
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read ({error.strerror})") from None
+
+
+def _chunks(file: IO[bytes], where: str) -> Iterator[tuple[int, list[Row]]]:
+    """Rows in parts, with the number of the first line of each."""
+    rows: list[Row] = []
+    number = 0
+    for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""), 1):
+        if number > MAX_LINES:
+            raise InputError(f"{where}: more than {MAX_LINES} lines; split it")
+        rows.append(_row(line, f"{where}: line {number}"))
+        if len(rows) == CHUNK:
+            yield number - CHUNK + 1, rows
+            rows = []
+    if rows:
+        yield number - len(rows) + 1, rows
+
+
+def _row(line: bytes, where: str) -> Row:
+    if len(line) > MAX_LINE_BYTES:
+        raise InputError(f"{where}: longer than a megabyte; that is no query")
+    try:
+        row = _decoder.decode(line.decode())
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: not a JSON object on one line ({error})") from None
+    if not isinstance(row, dict):
+        raise InputError(f"{where}: not a JSON object")
+    return row
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not isfinite(value):
+        raise ValueError(f"{text[:20]} is no number")
+    return value
+
+
+_decoder = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)
+
+
+def _shape(text: str) -> list[int] | None:
+    if text in ("-", "scalar"):
+        return None if text == "-" else []
+    extents = text.lower().split("x")
+    if not all(extent.isascii() and extent.isdigit() and len(extent) < 14 for extent in extents):
+        raise UsageError(f"--inputs: {text!r} is no shape; write 8x512x1024,1024x4096")
+    return [int(extent) for extent in extents]
+
+
+def _attribute(text: str) -> tuple[str, Any]:
+    """A value that is no JSON is a text."""
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise UsageError(f"--attr {text}: expected NAME=VALUE, as strides=[2,2]")
+    try:
+        return name, _decoder.decode(value)
+    except (ValueError, RecursionError):
+        return name, value
+
+
+def _print(answers: list[Row], target: str) -> None:
+    from rich import box
+    from rich.table import Table
+
+    from eopt.tools.report.units import si
+
+    console = common.console()
+    table = Table(title=f"one execution on {target}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("operator", "latency", "90 %", "energy", "90 %", "power", "basis"):
+        table.add_column(name, justify="left" if name in ("operator", "basis") else "right", no_wrap=True)
+    for found in answers:
+        cells = [found["op"]]
+        for name, unit in (("latency_s", "s"), ("energy_j", "J")):
+            low, high = si(found[f"{name}_lo"], unit), si(found[f"{name}_hi"], unit)
+            cells += [si(found[name], unit), f"{low} – {high}"]
+        table.add_row(*cells, si(found["power_w"], "W"), f"{found['basis']}, {found['energy_scope']}")
+    console.print(table)
+    for reason in dict.fromkeys(reason for found in answers for reason in found["reasons"]):
+        console.print(f"! {reason}", markup=False)
