@@ -160,21 +160,24 @@ def changed(target: Target) -> dict[str, Target]:
     Gaps are filled in first, or a figure that is estimated from the changed one would change with it.
     """
     sheet = _filled(target)
-    grown = {name: STEP * value for name, value in _scalars(sheet).items()}
+    grown = {name: _times(getattr(sheet, name)) for name in _NUMBERS}
     peaks = {unit: {name: STEP * rate for name, rate in getattr(sheet, unit).items()} for unit in ("matrix", "vector")}
+    clocks = {name: grown[name] for name in ("clock_hz", "clock_base_hz", "clock_boost_hz")}
     return {
         "bandwidth_bytes_per_s": replace(sheet, bandwidth_bytes_per_s=grown["bandwidth_bytes_per_s"]),
         "peaks": replace(sheet, matrix=peaks["matrix"], vector=peaks["vector"]),
-        "cores": replace(sheet, cores=round(grown["cores"])),
+        "cores": replace(sheet, cores=round(grown["cores"] or 0)),
         "llc_bytes": replace(sheet, l2_bytes=grown["l2_bytes"]),
         "tdp_w": replace(sheet, tdp_w=grown["tdp_w"]),
-        "clock_hz": replace(sheet, clock_hz=grown["clock_hz"]),
+        "clock_hz": replace(sheet, **clocks),
     }
 
 
-def _scalars(sheet: Target) -> dict[str, float]:
-    names = ("bandwidth_bytes_per_s", "cores", "l2_bytes", "tdp_w", "clock_hz")
-    return {name: float(getattr(sheet, name)) for name in names}
+_NUMBERS = ("bandwidth_bytes_per_s", "cores", "l2_bytes", "tdp_w", "clock_hz", "clock_base_hz", "clock_boost_hz")
+
+
+def _times(value: float | None) -> float | None:
+    return None if value is None else STEP * value
 
 
 def _filled(target: Target) -> Target:
@@ -186,7 +189,8 @@ def _filled(target: Target) -> Target:
         process_nm=known.process_nm,
         cores=round(known.cores),
         lanes_per_core=known.lanes_per_core,
-        clock_hz=known.clock_hz,
+        clock_base_hz=target.clock_base_hz or known.clock_hz,
+        clock_boost_hz=known.clock_boost_hz,
         tdp_w=known.tdp_w,
         idle_w=known.idle_w,
         memory_type=known.memory_type,

@@ -24,6 +24,8 @@ Array = np.ndarray[Any, Any]
 FAR = 1.5  # from the nearest known device, in units of the spread between known devices: what is beyond extrapolates
 WIDEN = 0.25  # logarithm of half an interval for each unit of distance
 UNTRIED_SPREAD = log(3.0)
+BACK_TO_BACK = "other"
+"""Kernels as a profiler times them alone."""
 # Engines that were not measured launch like one that was: each operator from the host, or from a captured graph.
 ALIKE = {"torch-compile": "torch", "onnxruntime-cuda": "torch", "onnxruntime": "torch", "tvm": "torch"}
 
@@ -81,7 +83,11 @@ class Learned:
         return self.query_many([kernel], target, executor)[0]
 
     def query_many(self, kernels: Sequence[Kernel], target: Target, executor: Executor) -> list[Cost | Unknown]:
-        """Costs of many kernels in one go."""
+        """Costs of many kernels in one go, as they follow each other in a model.
+
+        Each takes what it takes alone, or what the executor needs to launch it, whichever is longer: the next launch is
+        prepared while a kernel runs.
+        """
         prior = [Prior().query(kernel, target, executor) for kernel in kernels]
         places = [
             place
@@ -90,12 +96,12 @@ class Learned:
         ]
         if not places:
             return prior
-        found = self.predict(table([settled(kernels[place], executor) for place in places]), target, executor.name)
+        found = self.predict(table([settled(kernels[place], executor) for place in places]), target, BACK_TO_BACK)
         basis, reasons = self.basis(target)
         for row, place in enumerate(places):
             estimate = prior[place]
             assert isinstance(estimate, Cost)
-            prior[place] = _cost(found, row, estimate, basis, reasons)
+            prior[place] = _cost(found, row, estimate, executor.launch_s, basis, reasons)
         return prior
 
     def basis(self, target: Target) -> tuple[Basis, tuple[str, ...]]:
@@ -158,8 +164,11 @@ def current() -> CostModel:
     return Learned.shipped() if artifact.available() else Prior()
 
 
-def _cost(found: Prediction, row: int, estimate: Cost, basis: Basis, reasons: tuple[str, ...]) -> Cost:
-    latency_s, energy_j = float(found.latency_s[row]), float(found.energy_j[row])
+def _cost(found: Prediction, row: int, estimate: Cost, launch_s: float, basis: Basis, reasons: tuple[str, ...]) -> Cost:
+    alone_s, alone_j = float(found.latency_s[row]), float(found.energy_j[row])
+    latency_s = max(alone_s, launch_s)
+    waiting_w = estimate.terms["static"] / estimate.latency_s.mid
+    energy_j = alone_j + waiting_w * (latency_s - alone_s)
     scale = energy_j / estimate.energy_j.mid  # the prior says how joules divide, the network how many there are
     return Cost(
         _around(latency_s, float(found.latency_spread[row])),
@@ -167,7 +176,7 @@ def _cost(found: Prediction, row: int, estimate: Cost, basis: Basis, reasons: tu
         estimate.energy_scope,
         basis,
         {name: joules * scale for name, joules in estimate.terms.items()},
-        min(float(found.launch_s[row]), latency_s),
+        latency_s - alone_s + min(float(found.launch_s[row]), alone_s),
         reasons,
     )
 

@@ -118,4 +118,4 @@ class Network:
 
 
 def _silu(x: Array) -> Array:
-    return np.asarray(x / (1 + np.exp(-x)))
+    return np.asarray(x / (1 + np.exp(-np.clip(x, -80, None))))  # beyond it the exponential leaves float32

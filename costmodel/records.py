@@ -37,7 +37,9 @@ _INDICES = {
 # Bytes of scales for each byte of numbers: a float8 for 16 float4, a float8 for 32 (OCP MX), float32 for 128 float8.
 _SCALE_BYTES = {"nvfp4": 1 / 8, "mx": 1 / 16, "block": 4 / 128}
 _OWN_ATTRIBUTES = ("past", "window", "ep", "skew", "unit", "ranks", "to")
-_BADLY_MADE = (IndexError, ZeroDivisionError, ValueError, TypeError, KeyError, AttributeError, OverflowError)
+_BADLY_MADE = (
+    IndexError, ZeroDivisionError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError,
+)  # fmt: skip
 # Operators over rows along an axis that keep the shape: operations per element, for the short way.
 _SOFTMAXES = {"Softmax": SOFTMAX, "LogSoftmax": SOFTMAX}
 _NORMS = {name: norm.PER_ELEMENT[name] for name in ("LayerNormalization", "RMSNormalization")}
@@ -110,8 +112,14 @@ def record(row: Mapping[str, Any]) -> tuple[Kernel, ...] | Unknown:
         raise InputError("weight_dtype, math, scale and phase are texts")
     if attrs is not None and not isinstance(attrs, dict):
         raise InputError("attrs must be an object")
-    encoded = json.dumps(attrs, sort_keys=True, separators=(",", ":")) if attrs else ""
-    return kernels_of(op, shapes_of(inputs), dtype, weight, math, scale, encoded, phase)
+    return kernels_of(op, shapes_of(inputs), dtype, weight, math, scale, _encoded(attrs) if attrs else "", phase)
+
+
+def _encoded(attrs: dict[str, Any]) -> str:
+    try:
+        return json.dumps(attrs, sort_keys=True, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"attrs: no JSON ({error})") from None
 
 
 def shapes_of(inputs: Sequence[Any]) -> Shapes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from immutables import Map
@@ -12,6 +12,7 @@ from eopt.backends.executor import Executor
 from eopt.backends.fusion import Group
 from eopt.backends.target import Target
 from eopt.costmodel.features import kernel_of
+from eopt.costmodel.learned import current
 from eopt.costmodel.plan import Plan, PlannedKernel, planned
 from eopt.costmodel.prior import Prior
 from eopt.costmodel.query import Cost, CostModel, Interval, Kernel, Unknown
@@ -34,7 +35,7 @@ class Situation:
     target: Target
     executor: Executor
     bindings: Map[str, int] = field(default_factory=Map)
-    cost_model: CostModel = field(default_factory=Prior)
+    cost_model: CostModel = field(default_factory=current)
     phase: str = "forward"
 
 
@@ -207,7 +208,12 @@ class Difference:
 
 
 def compare(before: Model, after: Model, situation: Situation) -> Difference:
-    """The paired difference of two whole trees."""
+    """The paired difference of two whole trees, by the physics prior.
+
+    It is monotone in work, so a rewrite cannot look cheaper for the features it changes, as it can to a network. The
+    errors of both trees are the same.
+    """
+    situation = replace(situation, cost_model=Prior())
     old, new = price(before, situation), price(after, situation)
     changed = [op for op in _unknown_ops(new) if not _same(before, op)]
     changed += [op for op in _unknown_ops(old) if not _same(after, op)]

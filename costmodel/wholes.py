@@ -12,6 +12,7 @@ from eopt.backends import target as targets
 from eopt.backends.target import Target
 from eopt.backends.throttle import at
 from eopt.costmodel.embedding import device
+from eopt.costmodel.learned import BACK_TO_BACK
 from eopt.costmodel.network import Network
 from eopt.costmodel.query import Kernel, Unknown
 from eopt.costmodel.records import kernels_of, shapes_of
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Array = np.ndarray[Any, Any]
-BACK_TO_BACK = "other"
-"""Kernels as a profiler times them alone: in a sequence the next launch is prepared while the last kernel runs."""
 
 
 @dataclass(frozen=True)

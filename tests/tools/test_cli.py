@@ -131,7 +131,7 @@ def test_predict(capsys):
     code, out, _ = run(capsys, "predict", CNN, "--target", "nvidia-l4", "--batch", 8)
     assert code == 0
     assert "module tree" in out
-    assert "estimated" in out
+    assert "predicted" in out
     code, out, _ = run(capsys, "predict", CNN, "--target", "nvidia-l4", "--batch", 8, "--json")
     assert json.loads(out)["before"]["energy_j"]["mid"] > 0
 

@@ -19,7 +19,8 @@ VERBS = {
     "inspect": "print the operator tree of a model",
     "diff": "show what differs between two models",
     "why": "say why a rewrite rule does not apply at a node",
-    "targets": "list, show, find and check hardware targets",
+    "targets": "list, show, find, check and add hardware targets",
+    "evaluate": "score the cost model on devices it has not seen, beside baselines",
     "passes": "list and show passes",
     "data": "list and fetch sources of measurements and build the table the cost model learns from",
 }

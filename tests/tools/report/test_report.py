@@ -143,7 +143,7 @@ def test_the_terminal_shows_bottlenecks_passes_and_launch_share(report):
     assert "\x1b" not in text, "no colour codes in a pipe"
     for wanted in (
         "top 10 operators and fused groups by energy", "before", "after", "top modules by energy", "layer-norm",
-        "of predicted time is launch overhead", "unknown: none", "estimated", "holds",
+        "of predicted time is launch overhead", "unknown: none", "predicted", "holds",
     ):  # fmt: skip
         assert wanted in text
     for side in ("before", "after"):
