@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from eopt.backends import target as targets
 from eopt.backends.impute import Imputed, completed
 from eopt.backends.target import Target
 from eopt.costmodel.energy import MATRIX_PJ, PICO, VECTOR_PJ, process_scale
@@ -129,6 +130,16 @@ def _vector_joules(dtype: str, sheet: Imputed) -> float:
     return PICO * VECTOR_PJ.get(dtype, VECTOR_PJ["float32"]) * process_scale(sheet.process_nm)
 
 
+@lru_cache(maxsize=1024)
+def _lanes(target: Target) -> float:
+    """float32 lanes of a core as sheets state them: worked out from a rate they would bring the rate into a feature."""
+    if target.lanes_per_core:
+        return target.lanes_per_core
+    shipped = [targets.load(name) for name in targets.shipped()]
+    alike = [sheet.lanes_per_core for sheet in shipped if sheet.kind == target.kind and sheet.lanes_per_core]
+    return float(np.median(alike)) if alike else 64.0
+
+
 def _features(target: Target, sheet: Imputed) -> Array:
     memory = sheet.memory_type.lower()
     values = (
@@ -150,7 +161,7 @@ def _features(target: Target, sheet: Imputed) -> Array:
         "float8" in sheet.matrix,
         "float4" in sheet.matrix,
         log2(sheet.l1_bytes_per_core / 1.3e5) / 1.5,
-        log2(sheet.lanes_per_core / 64),
+        log2(_lanes(target) / 64),
         "tf32" in sheet.matrix,
     )
     return np.clip(np.array(values, dtype=np.float32), -3, 3)

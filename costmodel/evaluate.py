@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from math import isnan
+from math import isnan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,8 +57,9 @@ class Score:
     width: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
-        return asdict(self)
+        """Plain data; a figure that does not exist, as the rank correlation of constants, is None."""
+        found = asdict(self)
+        return {name: None if isinstance(value, float) and isnan(value) else value for name, value in found.items()}
 
 
 def fold(found: Samples, gone: Array, label: str, recipe: Recipe, progress: Progress) -> list[Score]:

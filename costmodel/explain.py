@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import log
 from typing import Any
@@ -15,7 +15,7 @@ from eopt.costmodel.learned import Learned
 from eopt.costmodel.prior import Prior
 from eopt.costmodel.query import Basis, Cost, CostModel, Kernel, Unknown
 from eopt.costmodel.roofline import Latency, latency
-from eopt.costmodel.service import FIGURES, Figures, estimate, scope
+from eopt.costmodel.service import FIGURES, Figures, estimate, in_model, scope
 from eopt.costmodel.tree import Priced, Situation, price
 from eopt.ir.model import Model
 
@@ -71,17 +71,36 @@ class Explanation:
         }
 
 
-def explain(
+def explain_query(
     kernels: Sequence[Kernel], engines: Sequence[str], target: Target, default: Executor, model: CostModel
 ) -> list[Explanation]:
-    """Each kernel by itself.
+    """Kernels by themselves, as `eopt query` prices them.
 
     Args:
         engines: by kernel, the name of the executor the network is asked about.
         default: the executor the prior is asked about.
     """
-    found = estimate(kernels, engines, target, default, model)
-    changes = _elasticities(kernels, engines, target, default, model) if any(found.known) else [{}] * len(kernels)
+    return _explain(
+        kernels, engines, lambda sheet: estimate(kernels, engines, sheet, default, model), target, default, model
+    )
+
+
+def explain_model(kernels: Sequence[Kernel], target: Target, executor: Executor, model: CostModel) -> list[Explanation]:
+    """Kernels of a model, as `eopt predict` prices them."""
+    engines = [executor.name] * len(kernels)
+    return _explain(kernels, engines, lambda sheet: in_model(kernels, sheet, executor, model), target, executor, model)
+
+
+def _explain(
+    kernels: Sequence[Kernel],
+    engines: Sequence[str],
+    ask: Callable[[Target], Figures],
+    target: Target,
+    default: Executor,
+    model: CostModel,
+) -> list[Explanation]:
+    found = ask(target)
+    changes = _elasticities(ask, target) if any(found.known) else [{}] * len(kernels)
     return [
         _explained(kernel, (engines[row], default.name), found, row, changes[row], target, default, model)
         for row, kernel in enumerate(kernels)
@@ -160,20 +179,20 @@ def changed(target: Target) -> dict[str, Target]:
     Gaps are filled in first, or a figure that is estimated from the changed one would change with it.
     """
     sheet = _filled(target)
-    grown = {name: _times(getattr(sheet, name)) for name in _NUMBERS}
     peaks = {unit: {name: STEP * rate for name, rate in getattr(sheet, unit).items()} for unit in ("matrix", "vector")}
-    clocks = {name: grown[name] for name in ("clock_hz", "clock_base_hz", "clock_boost_hz")}
     return {
-        "bandwidth_bytes_per_s": replace(sheet, bandwidth_bytes_per_s=grown["bandwidth_bytes_per_s"]),
+        "bandwidth_bytes_per_s": replace(sheet, bandwidth_bytes_per_s=_times(sheet.bandwidth_bytes_per_s)),
         "peaks": replace(sheet, matrix=peaks["matrix"], vector=peaks["vector"]),
-        "cores": replace(sheet, cores=round(grown["cores"] or 0)),
-        "llc_bytes": replace(sheet, l2_bytes=grown["l2_bytes"]),
-        "tdp_w": replace(sheet, tdp_w=grown["tdp_w"]),
-        "clock_hz": replace(sheet, **clocks),
+        "cores": replace(sheet, cores=round(_times(sheet.cores) or 0)),
+        "llc_bytes": replace(sheet, l2_bytes=_times(sheet.l2_bytes)),
+        "tdp_w": replace(sheet, tdp_w=_times(sheet.tdp_w)),
+        "clock_hz": replace(
+            sheet,
+            clock_hz=_times(sheet.clock_hz),
+            clock_base_hz=_times(sheet.clock_base_hz),
+            clock_boost_hz=_times(sheet.clock_boost_hz),
+        ),
     }
-
-
-_NUMBERS = ("bandwidth_bytes_per_s", "cores", "l2_bytes", "tdp_w", "clock_hz", "clock_base_hz", "clock_boost_hz")
 
 
 def _times(value: float | None) -> float | None:
@@ -200,13 +219,11 @@ def _filled(target: Target) -> Target:
     )
 
 
-def _elasticities(
-    kernels: Sequence[Kernel], engines: Sequence[str], target: Target, default: Executor, model: CostModel
-) -> list[dict[str, dict[str, float]]]:
-    base = estimate(kernels, engines, _filled(target), default, model).values
-    found: list[dict[str, dict[str, float]]] = [{} for _ in kernels]
+def _elasticities(ask: Callable[[Target], Figures], target: Target) -> list[dict[str, dict[str, float]]]:
+    base = ask(_filled(target)).values
+    found: list[dict[str, dict[str, float]]] = [{} for _ in base]
     for name, sheet in changed(target).items():
-        relative = estimate(kernels, engines, sheet, default, model).values / base - 1
+        relative = ask(sheet).values / base - 1
         for row, changes in enumerate(relative[:, [0, 3]].tolist()):
             found[row][name] = dict(zip(("latency", "energy"), changes, strict=True))
     return found

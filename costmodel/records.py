@@ -19,7 +19,7 @@ from eopt.ir.opset.shared import SOFTMAX
 from eopt.ir.types import DType
 
 Shapes = tuple[tuple[int, ...] | None, ...]
-MAX_EXTENT, MAX_RANK = 1 << 40, 16
+MAX_EXTENT, MAX_RANK, MAX_ELEMENTS = 1 << 40, 16, 1 << 60
 COLLECTIVES = ("AllReduce", "AllGather", "ReduceScatter", "SendRecv")
 PHASES = ("forward", "backward", "training")
 MATHS = ("", "ieee", "tf32")
@@ -248,7 +248,10 @@ def _long(op: str, inputs: Shapes, numbers: _Format, attrs: str) -> Kernel | Unk
     if spec(name, domain) is None:
         return Unknown((f"{op} has no operator specification",))
     given, onnx = _attributes(name, attrs)
-    return _kernel(_view(name, domain, inputs, numbers, given, onnx), numbers, given)
+    kernel = _kernel(_view(name, domain, inputs, numbers, given, onnx), numbers, given)
+    if max(kernel.elements, *(prod(shape) for shape in inputs if shape is not None)) >= MAX_ELEMENTS:
+        raise InputError(f"{op}: more than 2^60 elements; no memory holds them")
+    return kernel
 
 
 def _view(name: str, domain: str, inputs: Shapes, numbers: _Format, given: Mapping[str, Any], onnx: Attrs) -> OpView:
@@ -291,7 +294,8 @@ def _kernel(view: OpView, numbers: _Format, given: Mapping[str, Any]) -> Kernel:
     matrix = work.unit is Unit.MATRIX
     flops = ((work.unit, work.dtype, work.flops),) if work.flops else ()
     elements = max((tensor.numel for tensor in view.outputs), default=1)
-    gemm, row = _problem(view) if matrix else None, (view.input(0).shape or (1,))[-1]
+    found, row = _problem(view) if matrix else None, (view.input(0).shape or (1,))[-1]
+    gemm = found if found and all(found) else None  # nothing is multiplied where an extent is 0
     traffic = (read - weights) * extra + work.write_bytes, weights * extra
     bits = _weight_bits(view)
     return Kernel(name, flops, *traffic, gemm, elements, numbers.scale, numbers.math, row, bits)

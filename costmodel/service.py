@@ -24,7 +24,7 @@ Array = np.ndarray[Any, Any]
 Row = Mapping[str, Any]
 FIGURES = ("latency_s", "latency_s_lo", "latency_s_hi", "energy_j", "energy_j_lo", "energy_j_hi")
 NOTHING = dict.fromkeys((*FIGURES, "power_w"))
-BLOCK = 2048  # rows the network sees at once: what its layers compute then stays in the cache of a core
+BLOCK = 4096  # rows the network sees at once: what its layers compute then stays in the cache of a core
 # The libraries that the measurements of a type were made with: wide floats with torch, all others with vLLM.
 MEASURED_WITH = {"float32": "torch", "float64": "torch"}
 SERVING = "vllm"
@@ -140,7 +140,7 @@ def estimate(
         engines: by kernel, the name of the executor the network is asked about.
         default: the executor the prior is asked about.
     """
-    figures = Figures(np.full((len(kernels), 6), np.nan), [Basis.UNKNOWN] * len(kernels), [()] * len(kernels))
+    figures = _unknown(len(kernels))
     covered = _covered(kernels, target, default, model) if isinstance(model, Learned) else [False] * len(kernels)
     by_engine: dict[str, list[int]] = {}
     for place, name in enumerate(engines):
@@ -155,6 +155,18 @@ def estimate(
             block = places[start : start + BLOCK]
             _predict([settled(kernels[place], engine) for place in block], block, name, target, model, figures)
     return figures
+
+
+def in_model(kernels: Sequence[Kernel], target: Target, executor: Executor, model: CostModel) -> Figures:
+    """Every kernel as it follows others in a model that the executor runs; see `CostModel.query_many`."""
+    figures = _unknown(len(kernels))
+    for place, cost in enumerate(model.query_many(kernels, target, executor)):
+        _note(figures, place, cost)
+    return figures
+
+
+def _unknown(count: int) -> Figures:
+    return Figures(np.full((count, len(FIGURES)), np.nan), [Basis.UNKNOWN] * count, [()] * count)
 
 
 def _covered(kernels: Sequence[Kernel], target: Target, default: Executor, model: Learned) -> list[bool]:
@@ -217,18 +229,29 @@ def _answers(
     """The kernels of an operator run one after the other."""
     sums = np.zeros((len(rows), len(FIGURES)))
     np.add.at(sums, np.repeat(np.arange(len(rows)), counts), figures.values)
-    with np.errstate(invalid="ignore"):
-        watts = (sums[:, 3] / sums[:, 0]).tolist()
     place = 0
-    for row, found, values, power_w in zip(rows, asked, sums.tolist(), watts, strict=True):
+    for row, found, (latency_s, low_s, high_s, energy_j, low_j, high_j) in zip(rows, asked, sums.tolist(), strict=True):
         if isinstance(found, Unknown):
             basis, reasons = Basis.UNKNOWN, found.reasons
         else:
             basis, reasons = _common(figures, place, place + len(found))
             place += len(found)
-        known = basis is not Basis.UNKNOWN
-        priced = {**dict(zip(FIGURES, values, strict=True)), "power_w": power_w} if known else NOTHING
-        yield {**row, **priced, "energy_scope": scope, "basis": str(basis), "reasons": list(reasons)}
+        if basis is Basis.UNKNOWN:
+            yield {**row, **NOTHING, "energy_scope": scope, "basis": basis, "reasons": list(reasons)}
+            continue
+        yield {
+            **row,
+            "latency_s": latency_s,
+            "latency_s_lo": low_s,
+            "latency_s_hi": high_s,
+            "energy_j": energy_j,
+            "energy_j_lo": low_j,
+            "energy_j_hi": high_j,
+            "power_w": energy_j / latency_s,
+            "energy_scope": scope,
+            "basis": basis,
+            "reasons": list(reasons),
+        }
 
 
 def _common(figures: Figures, start: int, end: int) -> tuple[Basis, tuple[str, ...]]:

@@ -13,12 +13,14 @@ from eopt.backends import target as targets
 from eopt.backends.throttle import at
 from eopt.costmodel import physics
 from eopt.costmodel.embedding import device
+from eopt.costmodel.learned import Learned
 from eopt.costmodel.records import kernels_of
 from eopt.costmodel.table import FAMILIES, features, quantities, table
 
 H100 = targets.load("nvidia-h100-sxm")
 OUTPUTS = st.lists(st.floats(-50, 50), min_size=6, max_size=6)
 EXTENT = st.integers(1, 4096)
+SIZES = ((16, 4096, 4096, "bfloat16"), (4096, 4096, 4096, "bfloat16"), (512, 512, 512, "float32"))
 
 
 def seconds(outputs, m, n, k, chip=H100, dtype="bfloat16"):
@@ -73,7 +75,12 @@ def test_a_lower_clock_takes_longer_and_draws_less():
 
 def test_features_hold_no_rate_and_no_bandwidth():
     (kernel,) = kernels_of("MatMul", ((512, 512), (512, 512)), "bfloat16")
-    other = replace(H100, bandwidth_bytes_per_s=9e12, matrix={name: 3 * rate for name, rate in H100.matrix.items()})
+    other = replace(
+        H100,
+        bandwidth_bytes_per_s=9e12,
+        matrix={name: 3 * rate for name, rate in H100.matrix.items()},
+        vector={name: 3 * rate for name, rate in H100.vector.items()},
+    )
     rows = table([kernel])
     assert np.array_equal(features(rows, device(H100), "vllm"), features(rows, device(other), "vllm"))
     assert np.array_equal(device(H100).features, device(other).features)
@@ -96,3 +103,27 @@ def test_families():
 def test_elementwise_work_does_not_depend_on_its_arrangement():
     flat, square = (table(kernels_of("Relu", (shape,), "float16")) for shape in ((1 << 20,), (1 << 10, 1 << 10)))
     assert np.array_equal(features(flat, device(H100), "torch"), features(square, device(H100), "torch"))
+
+
+KERNELS = [
+    *(kernels_of("MatMul", ((m, k), (k, n)), dtype)[0] for m, n, k, dtype in SIZES),
+    *kernels_of("Softmax", ((4096, 1024),), "float16"),
+    *kernels_of("Add", ((1 << 20,), (1 << 20,)), "float16"),
+    *kernels_of("Attention", ((4, 16, 1, 64), (4, 4, 999, 64), (4, 4, 999, 64)), "bfloat16"),
+]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_no_shipped_sheet_gets_slower_from_more(random_model, seed):
+    """Sheets that state cores, lanes, clock and TDP, as all shipped ones do; what is worked out from a rate may move."""
+    model, rows = Learned(random_model(seed, 1.0)), table(KERNELS)
+    for sheet in map(targets.load, targets.shipped()):
+        if sheet.kind != "gpu":
+            continue
+        before = model.predict(rows, sheet, "vllm").latency_s
+        wide = replace(sheet, bandwidth_bytes_per_s=1.5 * sheet.bandwidth_bytes_per_s)
+        rates = {
+            unit: {name: 1.5 * rate for name, rate in getattr(sheet, unit).items()} for unit in ("matrix", "vector")
+        }
+        for more in (wide, replace(sheet, **rates)):
+            assert (model.predict(rows, more, "vllm").latency_s <= before * (1 + 1e-6)).all(), sheet.name

@@ -208,6 +208,7 @@ def test_work_on_rows_and_elements_goes_the_short_way(op, dtype):
         ({"op": "Softmax", "inputs": [[8]], "dtype": "float16", "attrs": {"axis": 3}}, "axis 3"),
         ({"op": "Conv", "inputs": [[1, 8, 4], [8, 8, 4]], "dtype": "float16", "attrs": {"group": "q"}}, "differ"),
         ({"op": "Attention", "inputs": [[8, 8], [8, 8], [8, 8]], "dtype": "float16", "attrs": {"past": "x"}}, "sense"),
+        ({"op": "Add", "inputs": [[1 << 39, 1], [1 << 39]], "dtype": "float16"}, "no memory holds them"),
         ({"op": "Reshape", "inputs": [[8, 8], [2]], "dtype": "float16"}, "Reshape"),
     ],
 )
@@ -231,6 +232,17 @@ def test_the_order_of_attributes_does_not_matter(order):
     attrs = {"strides": [2, 2], "pads": [1, 1, 1, 1], "group": 1}
     query = {"op": "Conv", "inputs": [[1, 8, 8, 8], [8, 8, 3, 3]], "dtype": "float16"}
     assert record({**query, "attrs": {name: attrs[name] for name in order}}) == record({**query, "attrs": attrs})
+
+
+@pytest.mark.parametrize(
+    ("op", "inputs"),
+    [
+        ("MatMul", [[0, 8], [8, 8]]),
+        ("Attention", [[1, 8, 4, 64], [1, 8, 0, 64], [1, 8, 0, 64]]),
+    ],
+)
+def test_nothing_is_multiplied_where_an_extent_is_zero(op, inputs):
+    assert one(op, inputs).gemm is None
 
 
 def test_kernels_are_kept():

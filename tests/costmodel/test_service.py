@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from eopt.backends import executor as executors
 from eopt.backends import target as targets
 from eopt.costmodel.explain import changed
-from eopt.costmodel.learned import Learned
+from eopt.costmodel.learned import Learned, settled
 from eopt.costmodel.prior import Prior
-from eopt.costmodel.query import Cost
 from eopt.costmodel.records import record
 from eopt.costmodel.service import FIGURES, answer, total
 from eopt.costmodel.table import table
@@ -38,11 +37,16 @@ MIXED = [
 
 
 def single(row: dict, executor: str, model: Learned) -> list[float]:
-    """The same through the one-kernel protocol, the prior asked about the same executor."""
-    costs = [model.query(kernel, H100, executors.load(executor)) for kernel in record(row)]
-    assert all(isinstance(cost, Cost) for cost in costs)
-    spans = [(cost.latency_s, cost.energy_j) for cost in costs]
-    return np.sum([[b for s in pair for b in (s.mid, s.lo, s.hi)] for pair in spans], axis=0).tolist()
+    """The network asked about one kernel after the other."""
+    figures = np.zeros(len(FIGURES))
+    for kernel in record(row):
+        found = model.predict(table([settled(kernel, executors.load(executor))]), H100, executor)
+        for place, value, spread in (
+            (0, found.latency_s[0], found.latency_spread[0]),
+            (3, found.energy_j[0], found.energy_spread[0]),
+        ):
+            figures[place : place + 3] += (value, value * np.exp(-spread), value * np.exp(spread))
+    return figures.tolist()
 
 
 @pytest.mark.parametrize("executor", ["torch", "vllm", "tensorrt"])

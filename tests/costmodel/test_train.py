@@ -8,10 +8,13 @@ import pytest
 pd = pytest.importorskip("pandas")
 pytest.importorskip("torch")
 
-from eopt.costmodel import folds
+from eopt.backends import target as targets
+from eopt.costmodel import folds, wholes
+from eopt.costmodel.evaluate import evaluate
 from eopt.costmodel.release import Recipe, release
 from eopt.costmodel.samples import Samples, samples, thinned
 from eopt.costmodel.train import Settings, train
+from eopt.ir.errors import UsageError
 
 pytestmark = pytest.mark.slow
 
@@ -29,11 +32,10 @@ def found() -> Samples:
             m, n, k = (int(2 ** rng.uniform(5, 13)) for _ in range(3))
             rows.append((name, "MatMul", [[m, k], [k, n]], "float16"))
     made = pd.DataFrame(rows, columns=["device", "op", "inputs", "dtype"])
-    for column in ("weight_dtype", "math", "scale", "attrs", "energy_scope", "library"):
+    for column in ("weight_dtype", "math", "scale", "attrs", "library"):
         made[column] = None
-    made = made.assign(
-        phase="forward", executor="torch", source="test", latency_s=1.0, power_w=np.nan, level="operator", noisy=False
-    )
+    made = made.assign(phase="forward", executor="torch", source="test", latency_s=1.0, level="operator", noisy=False)
+    made = made.assign(power_w=200.0, energy_scope="board")
     plain = samples(made)
     roofline = np.maximum(plain.amounts[:, 0] * 2, plain.amounts[:, 2] / plain.amounts[:, 3] * 1.2) + 4e-6
     slow = np.where(np.array(plain.devices)[plain.device] == "nvidia-t4", 1.3, 1.0)
@@ -82,3 +84,34 @@ def test_thinning_keeps_some_of_each_kind(found):
     few = thinned(found.frame, 10, seed=0)
     assert set(few.groupby("device").size()) == {10}
     assert few.index.equals(thinned(found.frame, 10, seed=0).index)
+
+
+def test_scores_stand_beside_baselines_on_the_same_rows(found):
+    recipe = Recipe(QUICK, fold_steps=20)
+    scores = evaluate(found.frame, recipe, generations=["hopper"])
+    latency = {score.method: score for score in scores if score.quantity == "latency"}
+    assert {"eopt", "roofline", "nearest device", "ridge", "trees", "eopt, 20 shots"} <= set(latency)
+    assert {score.device for score in scores} == {"nvidia-h100-sxm"}
+    assert latency["eopt"].rows == latency["trees"].rows == 250
+    assert 0 <= latency["eopt"].coverage <= 1 and latency["eopt"].width > 1
+    assert latency["roofline"].coverage is None
+    later = evaluate(found.frame, recipe, year=2020)
+    assert {score.device for score in later} == {"nvidia-h100-sxm"}, "released in 2022"
+    with pytest.raises(UsageError, match="no measurements of 'vega'"):
+        evaluate(found.frame, recipe, generations=["vega"])
+
+
+def test_a_model_is_the_sum_of_its_operators(found):
+    network = train(found, QUICK)
+    rows = found.frame.iloc[:3].assign(workload="w", position=range(3), count=[1, 2, 3], source="test", attrs="")
+    work = wholes.workload(rows)
+    whole = wholes.predict(network, work, targets.load("nvidia-h100-sxm"), "torch")
+    each = [
+        wholes.predict(
+            network, wholes.workload(rows.iloc[i : i + 1].assign(count=1)), targets.load("nvidia-h100-sxm"), "torch"
+        )
+        for i in range(3)
+    ]
+    expected = sum(count * one.latency_s for count, one in zip((1, 2, 3), each, strict=True))
+    assert whole.latency_s == pytest.approx(expected, rel=1e-9)
+    assert work.unknown == 0

@@ -15,11 +15,12 @@ from eopt.backends import executor as executors
 from eopt.backends import target as targets
 from eopt.costmodel import artifact
 from eopt.costmodel.embedding import device
-from eopt.costmodel.explain import STEP, changed, explain, nearest
+from eopt.costmodel.explain import STEP, changed, explain_query, nearest
 from eopt.costmodel.learned import Learned, current
 from eopt.costmodel.prior import Prior
 from eopt.costmodel.records import record
 from eopt.tools.cli import main
+from eopt.tools.predict import predict_model
 
 VIT = Path(__file__).parents[2] / "examples/vit/model.onnx"
 SINGLE = ("--op", "MatMul", "--inputs", "8x512x1024,1024x4096", "--dtype", "bfloat16")
@@ -111,7 +112,7 @@ def test_what_bounds_a_kernel_of_the_prior():
     target, engine = targets.load(H100), executors.load("torch")
     product = record({"op": "MatMul", "inputs": [[8192, 8192], [8192, 8192]], "dtype": "float16"})
     addition = record({"op": "Add", "inputs": [[1 << 16, 1 << 12]] * 2, "dtype": "float16"})
-    first, second = explain([*product, *addition], ["torch"] * 2, target, engine, Prior())
+    first, second = explain_query([*product, *addition], ["torch"] * 2, target, engine, Prior())
     # launch is under a percent of either, and the power limit stretches the product
     assert second.elasticities["bandwidth_bytes_per_s"]["latency"] == pytest.approx(1 / STEP - 1, abs=0.01)
     assert first.elasticities["bandwidth_bytes_per_s"]["latency"] == 0
@@ -129,6 +130,16 @@ def test_a_node_is_the_kernel_it_is_fused_into(capsys):
     assert by_name == by_value
     assert "node_MatMul_7 +1 fused (epilogue)" in by_name[0]["kernel"]
     assert by_name[0]["op"] == "MatMul"
+
+
+@pytest.mark.parametrize("executor", ["tensorrt", "torch"])
+def test_a_node_costs_what_predict_says(capsys, executor):
+    on = ("--target", H100, "--executor", executor, "--batch", 8)
+    (found,) = told(capsys, VIT, "node_conv2d", *on)
+    (priced, _) = predict_model(VIT, H100, executor=executor, batch=8)
+    cost = next(priced.costs[op.uid] for op in priced.model.leaves() if op.name == "node_conv2d")
+    assert (found["latency_s"], found["energy_j_hi"]) == (cost.latency_s.mid, cost.energy_j.hi)
+    assert sum(found["joules"].values()) == pytest.approx(found["energy_j"])
 
 
 def test_a_module_is_all_kernels_below_it(capsys):
@@ -154,7 +165,7 @@ def test_for_people(capsys):
 def test_unknown_is_said(capsys):
     sheet = replace(targets.load(H100), matrix={}, vector={"float32": 1e12})
     (kernel,) = record({"op": "MatMul", "inputs": [[8, 8], [8, 8]], "dtype": "complex64"})
-    (found,) = explain([kernel], ["torch"], sheet, executors.load("torch"), current())
+    (found,) = explain_query([kernel], ["torch"], sheet, executors.load("torch"), current())
     assert (found.figures["energy_j"], found.basis, found.elasticities) == (None, "unknown", {})
     assert found.reasons
     assert main(["explain", "--target", H100, *SINGLE[:4], "--dtype", "complex64"]) == 0

@@ -11,7 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eopt.backends import target as targets
 from eopt.costmodel import artifact
+from eopt.costmodel.learned import current
+from eopt.costmodel.service import answer
 from eopt.tools.cli import main, query
 
 BAD_INPUT, USAGE = 3, 2
@@ -49,6 +52,14 @@ def ask(capsys, monkeypatch, tmp_path):
     return asked
 
 
+def close(written: dict, found: dict) -> bool:
+    """Equal, but that seven digits of each figure are written."""
+    return written.keys() == found.keys() and all(
+        written[name] == (pytest.approx(value, rel=1e-6) if isinstance(value, float) else value)
+        for name, value in found.items()
+    )
+
+
 def test_lines_from_standard_input_and_from_a_file_are_answered_alike(ask):
     rows = [{**PRODUCT, "id": 7}, {"op": "Softmax", "inputs": [[64, 64]], "dtype": "float32", "note": "ü"}]
     code, found, err = ask(rows)
@@ -70,11 +81,23 @@ def test_answers_do_not_depend_on_how_lines_are_put_together(ask, monkeypatch):
         assert one["energy_j"] == pytest.approx(other["energy_j"], rel=1e-4)
 
 
+def test_an_object_that_was_answered_before_is_answered_again(ask):
+    _, (once,), _ = ask([PRODUCT])
+    _, (twice,), _ = ask([{**once, "energy_j": 1}])
+    assert close(twice, once)
+
+
+def test_what_is_written_is_what_the_service_answers(ask):
+    rows = [{"op": "MatMul", "inputs": [[rows, 64], [64, 64]], "dtype": "float16"} for rows in range(1, 1 << 20, 9999)]
+    for written, found in zip(ask(rows)[1], answer(rows, targets.load(ON[1]), None, current()), strict=True):
+        assert close(written, found)
+
+
 def test_the_total_is_the_last_line(ask):
     code, found, _ = ask([{**PRODUCT, "count": 3}, {"op": "AllReduce", "inputs": [[8]], "dtype": "float16"}], "--total")
     assert code == 0
     assert (found[-1]["op"], found[-1]["unknown_count"]) == ("Total", 1)
-    assert found[-1]["energy_j"] == pytest.approx(3 * found[0]["energy_j"])
+    assert found[-1]["energy_j"] == pytest.approx(3 * found[0]["energy_j"], rel=1e-6)
     assert found[1]["latency_s"] is None and found[1]["reasons"]
 
 

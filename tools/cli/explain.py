@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _query(arguments: argparse.Namespace) -> tuple[list[str], list[Explanation]]:
     """As `eopt query` asks, so that what is explained is what it answers."""
-    from eopt.costmodel.explain import explain
+    from eopt.costmodel.explain import explain_query
     from eopt.costmodel.learned import current
     from eopt.costmodel.records import record
     from eopt.costmodel.service import engine_of
@@ -91,12 +91,12 @@ def _query(arguments: argparse.Namespace) -> tuple[list[str], list[Explanation]]
     if isinstance(found, Unknown):
         raise UsageError(f"nothing to explain: {'; '.join(found.reasons)}")
     names = [arguments.executor or engine_of(row["dtype"])] * len(found)
-    return [kernel.name for kernel in found], explain(found, names, target, default, current())
+    return [kernel.name for kernel in found], explain_query(found, names, target, default, current())
 
 
 def _node(arguments: argparse.Namespace) -> tuple[list[str], list[Explanation]]:
     """The kernels of a node or below a module; those that are alike are explained once."""
-    from eopt.costmodel.explain import explain, kernels_of_model
+    from eopt.costmodel.explain import explain_model, kernels_of_model
     from eopt.costmodel.learned import current
     from eopt.tools import frontdoor
     from eopt.tools.situation import situation
@@ -119,9 +119,8 @@ def _node(arguments: argparse.Namespace) -> tuple[list[str], list[Explanation]]:
             labels.setdefault(found, []).append(_label(model, plan, uid))
     if not labels:
         raise UsageError(f"nothing to explain at {arguments.node!r}: {'; '.join(refused) or 'it executes nothing'}")
-    names = [chosen.executor.name] * len(labels)
     said = [label if not more else f"{label} and {len(more)} alike" for label, *more in labels.values()]
-    return said, explain(list(labels), names, chosen.target, chosen.executor, current())
+    return said, explain_model(list(labels), chosen.target, chosen.executor, current())
 
 
 def _operators(model: Model, wanted: str) -> list[Op]:

@@ -16,6 +16,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
+from functools import lru_cache
 from math import isfinite
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
@@ -29,9 +30,14 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 MAX_LINES, MAX_LINE_BYTES = 10_000_000, 1 << 20
-CHUNK = 4096  # lines that are priced together
+CHUNK = 8192  # lines that are priced together
 HELD_BYTES = 64 << 20  # answers beyond wait on disk until the last line has been read
 _TEXTS = ("dtype", "weight_dtype", "math", "scale", "phase")
+_ADDED = (
+    "latency_s", "latency_s_lo", "latency_s_hi", "energy_j", "energy_j_lo", "energy_j_hi", "power_w", "energy_scope",
+    "basis", "reasons",
+)  # fmt: skip
+_FIGURES = ",".join([f'"{name}":%.7g' for name in _ADDED[:7]] + [f'"{name}":"%s"' for name in _ADDED[7:9]])
 _encoded = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
@@ -122,13 +128,14 @@ def _stream(arguments: argparse.Namespace, target: Target) -> int:
     whole, model, name = Total(), current(), arguments.file or "-"
     where = "standard input" if name == "-" else name
     with _opened(name) as file, SpooledTemporaryFile(HELD_BYTES, "w+", encoding="utf-8", newline="") as held:
-        for first, rows in _chunks(file, where):
+        for first, texts, rows in _chunks(file, where):
             try:
                 answers = answer(rows, target, arguments.executor, model, first)
-                held.write("".join([f"{_encoded(found)}\n" for found in answers]))
+                held.writelines(map(_line, texts, rows, answers))
             except InputError as error:
                 raise InputError(f"{where}: {error}") from None
-            whole.add(rows, answers)
+            if arguments.total:
+                whole.add(rows, answers)
         if arguments.total:
             held.write(f"{_encoded(whole.to_dict())}\n")
         held.seek(0)
@@ -145,31 +152,50 @@ def _opened(name: str) -> IO[bytes]:
         raise InputError(f"{name}: cannot be read ({error.strerror})") from None
 
 
-def _chunks(file: IO[bytes], where: str) -> Iterator[tuple[int, list[Row]]]:
-    """Rows in parts, with the number of the first line of each."""
+def _chunks(file: IO[bytes], where: str) -> Iterator[tuple[int, list[str], list[Row]]]:
+    """Lines in parts, as text and as rows, with the number of the first one of each part."""
+    texts: list[str] = []
     rows: list[Row] = []
     number = 0
     for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""), 1):
         if number > MAX_LINES:
             raise InputError(f"{where}: more than {MAX_LINES} lines; split it")
-        rows.append(_row(line, f"{where}: line {number}"))
+        text, row = _row(line, f"{where}: line {number}")
+        texts.append(text)
+        rows.append(row)
         if len(rows) == CHUNK:
-            yield number - CHUNK + 1, rows
-            rows = []
+            yield number - CHUNK + 1, texts, rows
+            texts, rows = [], []
     if rows:
-        yield number - len(rows) + 1, rows
+        yield number - len(rows) + 1, texts, rows
 
 
-def _row(line: bytes, where: str) -> Row:
+def _row(line: bytes, where: str) -> tuple[str, Row]:
     if len(line) > MAX_LINE_BYTES:
         raise InputError(f"{where}: longer than a megabyte; that is no query")
     try:
-        row = _decoder.decode(line.decode())
+        text = line.decode()
+        row = _decoder.decode(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: not a JSON object on one line ({error})") from None
     if not isinstance(row, dict):
         raise InputError(f"{where}: not a JSON object")
-    return row
+    return text, row
+
+
+def _line(text: str, row: Row, found: Row) -> str:
+    """The text that came with the answer behind it, seven digits of each figure: to encode it anew takes longer than to
+    price it. That is left for what is unknown, what held such fields before, and texts a terminal may not be able to
+    show."""
+    if found["latency_s"] is None or len(found) < len(row) + len(_ADDED) or not text.isascii():
+        return f"{_encoded(found)}\n"
+    figures = _FIGURES % tuple([found[name] for name in _ADDED[:-1]])
+    return f'{text.rstrip()[:-1]},{figures},"reasons":{_listed(tuple(found["reasons"]))}}}\n'
+
+
+@lru_cache(maxsize=1 << 10)
+def _listed(reasons: tuple[str, ...]) -> str:
+    return _encoded(reasons)
 
 
 def _finite(text: str) -> float:
