@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import isnan
-from math import isnan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np

@@ -77,6 +77,7 @@ class _Member:
         self.rng = np.random.default_rng(seed)
         sheets = np.stack([device(targets.load(found.devices[place])).features for place in used])
         self.mean, self.std = sheets.mean(0), np.maximum(sheets.std(0), LEAST_STD)
+        self.alike = np.ptp(sheets, axis=0) == 0
         self.sheets = torch.tensor((sheets - self.mean) / self.std)
         self.place = torch.tensor(np.searchsorted(used, found.device))
         self.seen = torch.tensor(found.seen)
@@ -170,6 +171,7 @@ class _Member:
             for number, layer in enumerate((part[0], part[2], part[4]), start=1):
                 found |= {f"{name}/w{number}": layer.weight, f"{name}/b{number}": layer.bias}
         arrays = {name: tensor.detach().numpy().copy() for name, tensor in found.items()}
+        arrays["encoder/w"][:, np.flatnonzero(self.alike)] = 0.0  # no two differ in it: unknown
         for name, varied in self.varied.items():
             self._settle(arrays, name, varied)
         return arrays | {"encoder/mean": self.mean, "encoder/std": self.std}
