@@ -51,16 +51,14 @@ def launch_s(xp: Any, outputs: Any, shared: Any) -> Any:
     return LAUNCH_S * xp.exp(LOG_LAUNCH * xp.tanh(shared / 2) + OWN_LAUNCH * xp.tanh(outputs[:, 2]))
 
 
-def drive(held: float) -> float:
-    """Dynamic power at a clock over that at the boost clock, as f V^2 with a voltage that falls half as fast as f."""
-    return held * ((1 + held) / 2) ** 2
-
-
 def power(xp: Any, outputs: Any, tdp_w: Any, held: float = 1.0) -> Any:
-    """Watts of the board, its clock held at a share of the boost clock. `outputs` is (n, 2) of a network."""
+    """Watts of the board, its clock held at a share of the boost clock. `outputs` is (n, 2) of a network.
+
+    Dynamic power follows the clock: that of the cores falls faster, as voltage falls too, that of memory does not fall.
+    """
     low, high = IDLE_SHARE
     idle = low + (high - low) * sigmoid(xp, outputs[:, 0] - 1)
-    return tdp_w * (idle + (MOST_POWER - idle) * sigmoid(xp, outputs[:, 1]) * drive(held))
+    return tdp_w * (idle + (MOST_POWER - idle) * sigmoid(xp, outputs[:, 1]) * held)
 
 
 def activity(xp: Any, quantities: Any, latency_s: Any) -> Any:
