@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from eopt.costmodel.features import gemm_shape
 from eopt.costmodel.query import Kernel, Unknown
 from eopt.costmodel.results import broadcast, result_shapes
-from eopt.ir.errors import InputError, UsageError
+from eopt.ir.errors import EoptError, InputError, UsageError
 from eopt.ir.node import Attrs
 from eopt.ir.ops import OpView, Tensor, Unit, spec
 from eopt.ir.opset import elementwise, norm
@@ -120,6 +120,16 @@ def _encoded(attrs: dict[str, Any]) -> str:
         return json.dumps(attrs, sort_keys=True, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"attrs: no JSON ({error})") from None
+
+
+def row_kernels(op: str, inputs: Any, *texts: Any) -> tuple[Kernel, ...]:
+    """As `kernels_of`, from the columns of a table in its order, nulls as ''; () where there is nothing to say."""
+    try:
+        shapes = shapes_of([None if shape is None else [int(dim) for dim in shape] for shape in inputs])
+        found = kernels_of(op, shapes, *(text if isinstance(text, str) else "" for text in texts))
+    except EoptError:
+        return ()
+    return () if isinstance(found, Unknown) else found
 
 
 def shapes_of(inputs: Sequence[Any]) -> Shapes:

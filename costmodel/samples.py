@@ -10,10 +10,9 @@ import numpy as np
 from eopt.backends import target as targets
 from eopt.costmodel.embedding import device
 from eopt.costmodel.network import SIMILAR
-from eopt.costmodel.query import Kernel, Unknown
-from eopt.costmodel.records import kernels_of, shapes_of
+from eopt.costmodel.query import Kernel
+from eopt.costmodel.records import row_kernels
 from eopt.costmodel.table import FAMILIES, features, quantities, table
-from eopt.ir.errors import EoptError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,7 +70,7 @@ def thinned(frame: pd.DataFrame, cap: int, seed: int) -> pd.DataFrame:
 
 def samples(frame: pd.DataFrame) -> Samples:
     """Operators of a table as samples; what has no specification, several kernels or no sheet is left out."""
-    found: list[Kernel | None] = [_kernel(*row) for row in _queries(frame)]
+    found: list[Kernel | None] = [_kernel(row) for row in _queries(frame)]
     known = np.array([kernel is not None for kernel in found])
     rows, kernels = frame[known].reset_index(drop=True), [kernel for kernel in found if kernel]
     columns = table(kernels)
@@ -95,13 +94,9 @@ def learnable(name: str) -> bool:
     return not name.startswith("other-") and targets.load(name).kind in KINDS
 
 
-def _kernel(op: str, inputs: Any, *texts: str) -> Kernel | None:
-    try:
-        shapes = shapes_of([None if shape is None else [int(dim) for dim in shape] for shape in inputs])
-        found = kernels_of(op, shapes, *texts)
-    except EoptError:
-        return None
-    return None if isinstance(found, Unknown) or len(found) != 1 or not found[0].elements else found[0]
+def _kernel(row: tuple[Any, ...]) -> Kernel | None:
+    found = row_kernels(*row)
+    return found[0] if len(found) == 1 and found[0].elements else None
 
 
 def _on_devices(columns: Any, places: Array, names: tuple[str, ...], executors: Array) -> tuple[Array, Array]:

@@ -11,13 +11,13 @@ import numpy as np
 from eopt.backends import target as targets
 from eopt.backends.target import Target
 from eopt.backends.throttle import at
+from eopt.costmodel.datasets.base import QUERY
 from eopt.costmodel.embedding import device
 from eopt.costmodel.learned import BACK_TO_BACK
 from eopt.costmodel.network import Network
-from eopt.costmodel.query import Kernel, Unknown
-from eopt.costmodel.records import kernels_of, shapes_of
+from eopt.costmodel.query import Kernel
+from eopt.costmodel.records import row_kernels
 from eopt.costmodel.table import Table, table
-from eopt.ir.errors import EoptError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +52,7 @@ def workload(rows: pd.DataFrame, phases: tuple[str, ...] = ("forward",)) -> Work
     counted: dict[Kernel, int] = {}
     unknown = 0
     for row in rows[rows["phase"].astype(str).isin(phases)].itertuples():
-        kernels = _kernels(row)
+        kernels = row_kernels(*(getattr(row, name) for name in QUERY))
         unknown += not kernels
         for kernel in kernels:
             counted[kernel] = counted.get(kernel, 0) + int(row.count)
@@ -100,20 +100,6 @@ def _scored(network: Network, work: Workload, row: Any) -> dict[str, Any]:
         "latency": 100 * (whole.latency_s / row.latency_s - 1),
         "energy": 100 * (whole.energy_j / row.energy_j - 1), "energy given latency": 100 * (given_j / row.energy_j - 1),
     }  # fmt: skip
-
-
-def _kernels(row: Any) -> tuple[Kernel, ...]:
-    texts = [_text(getattr(row, name)) for name in ("dtype", "weight_dtype", "math", "scale", "attrs")]
-    try:
-        shapes = shapes_of([None if shape is None else [int(dim) for dim in shape] for shape in row.inputs])
-        found = kernels_of(str(row.op), shapes, *texts)
-    except EoptError:
-        return ()
-    return () if isinstance(found, Unknown) else found
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
 
 
 def predict(network: Network, work: Workload, target: Target, executor: str, latency_s: float | None = None) -> Whole:

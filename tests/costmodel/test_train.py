@@ -115,3 +115,5 @@ def test_a_model_is_the_sum_of_its_operators(found):
     expected = sum(count * one.latency_s for count, one in zip((1, 2, 3), each, strict=True))
     assert whole.latency_s == pytest.approx(expected, rel=1e-9)
     assert work.unknown == 0
+    both = wholes.workload(rows.assign(phase="backward"), ("backward",))
+    assert both.counts.sum() == 2 * work.counts.sum(), "the gradients of a product are two products"
