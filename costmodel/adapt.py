@@ -52,7 +52,7 @@ def adapt(network: Network, found: Samples, chip: Device) -> Adapted:
     if not len(found.latency_s):
         raise ValueError("adapt: no measurements")
     measured = np.log(found.latency_s)
-    sheet = [network.embedding(member, chip, latent=False) for member in range(network.members)]
+    sheet = network.embeddings(chip, latent=False)
     state = _fit(network, found, measured, sheet)
     latent = dict(enumerate(_latents(state, len(sheet))))
     before = _mean(network, found, sheet) - measured
@@ -89,7 +89,7 @@ def _slopes(network: Network, member: int, found: Samples, z: Array, here: Array
 
 
 def _mean(network: Network, found: Samples, embeddings: list[Array]) -> Array:
-    return np.asarray(np.mean([_logs(network, member, found, z) for member, z in enumerate(embeddings)], axis=0))
+    return network.log_seconds(found.family, found.seen, found.amounts, embeddings)
 
 
 def _logs(network: Network, member: int, found: Samples, z: Array) -> Array:

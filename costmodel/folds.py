@@ -14,7 +14,7 @@ import numpy as np
 
 from eopt.backends import target as targets
 from eopt.costmodel.adapt import adapt
-from eopt.costmodel.embedding import Device, device
+from eopt.costmodel.embedding import device
 from eopt.costmodel.network import POWER, Network
 from eopt.costmodel.samples import Samples
 
@@ -60,15 +60,15 @@ def residuals(network: Network, found: Samples, latent: bool = False) -> Residua
     for place in np.unique(found.device):
         rows = np.flatnonzero(found.device == place)
         chip = device(targets.load(found.devices[place]))
-        known = np.isin(found.family[rows], _families(network))
-        rows = rows[known]
+        rows = rows[np.isin(found.family[rows], _families(network))]
         if not len(rows):
             continue
-        seconds = _seconds(network, found, rows, chip, latent)
+        seen, amounts, known = found.seen[rows], found.amounts[rows], network.embeddings(chip, latent)
+        seconds = np.exp(network.log_seconds(found.family[rows], seen, amounts, known))
         latency[rows] = np.log(seconds / found.latency_s[rows])
         if f"0/{POWER}/w1" in network.weights:
-            given = _watts(network, found, rows, chip, latent, found.latency_s[rows])
-            own = _watts(network, found, rows, chip, latent, seconds)
+            given = np.exp(network.log_watts(seen, amounts, found.latency_s[rows], known, chip))
+            own = np.exp(network.log_watts(seen, amounts, seconds, known, chip))
             power[rows] = np.log(given / found.power_w[rows])
             energy[rows] = np.log(own * seconds / (found.power_w[rows] * found.latency_s[rows]))
     return Residuals(latency, power, energy)
@@ -86,33 +86,11 @@ def adapted(network: Network, found: Samples, shots: int, seed: int = 0) -> Arra
         chip = device(targets.load(found.devices[place]))
         learnt = adapt(network, found.take(shown), chip)
         asked = np.setdiff1d(rows, shown)
-        logs = [
-            np.log(network.seconds(member, found.family[asked], found.seen[asked], found.amounts[asked], z)[0])
-            for member, z in ((m, z + learnt.latent[m]) for m, z in _embeddings(network, chip, False))
-        ]
-        error[asked] = np.mean(logs, axis=0) + learnt.offset - np.log(found.latency_s[asked])
+        known = [z + learnt.latent[member] for member, z in enumerate(network.embeddings(chip, latent=False))]
+        logs = network.log_seconds(found.family[asked], found.seen[asked], found.amounts[asked], known)
+        error[asked] = logs + learnt.offset - np.log(found.latency_s[asked])
     return error
 
 
 def _families(network: Network) -> list[str]:
     return sorted({name.split("/")[1] for name in network.weights if name.endswith("/w1")} - {POWER})
-
-
-def _seconds(network: Network, found: Samples, rows: Array, chip: Device, latent: bool) -> Array:
-    logs = [
-        np.log(network.seconds(member, found.family[rows], found.seen[rows], found.amounts[rows], z)[0])
-        for member, z in _embeddings(network, chip, latent)
-    ]
-    return np.asarray(np.exp(np.mean(logs, axis=0)))
-
-
-def _watts(network: Network, found: Samples, rows: Array, chip: Device, latent: bool, latency_s: Array) -> Array:
-    logs = [
-        np.log(network.watts(member, found.seen[rows], found.amounts[rows], latency_s, z, chip))
-        for member, z in _embeddings(network, chip, latent)
-    ]
-    return np.asarray(np.exp(np.mean(logs, axis=0)))
-
-
-def _embeddings(network: Network, chip: Device, latent: bool) -> list[tuple[int, Array]]:
-    return [(member, network.embedding(member, chip, latent)) for member in range(network.members)]

@@ -68,14 +68,14 @@ class Learned:
         """Every row of a table whose families are all covered."""
         chip = device(target)
         seconds, watts, launch = np.empty(len(rows)), np.empty(len(rows)), np.empty(len(rows))
-        spreads = np.empty((2, len(rows)))
+        spreads, away = np.empty((2, len(rows))), self.distance(chip)[0]
         for code in np.unique(rows.family):
             places = np.flatnonzero(rows.family == code)
             name = FAMILIES[code]
             found = self.model.network.answer(rows.take(places), chip, self._executor(name, executor), self.latent)
             seconds[places], watts[places], launch[places] = found.latency_s, found.power_w, found.launch_s
             for number, quantity in enumerate(("latency", "energy")):
-                spreads[number, places] = self._spread(quantity, name, chip) + found.log_spread
+                spreads[number, places] = self._spread(quantity, name, chip, away) + found.log_spread
         return Prediction(seconds, seconds * watts, launch, *spreads)
 
     def query(self, kernel: Kernel, target: Target, executor: Executor) -> Cost | Unknown:
@@ -141,11 +141,11 @@ class Learned:
         alike = wanted if wanted in measured else ALIKE.get(wanted, "")
         return alike if alike in measured or not known else known[0]
 
-    def _spread(self, quantity: str, family: str, chip: Device) -> float:
+    def _spread(self, quantity: str, family: str, chip: Device, away: float) -> float:
         spreads = self.model.spread.get(quantity, {}).get(SIMILAR.get(family, family), {})
         known = chip.name in self.model.network.devices and self.latent
         width = spreads.get("known" if known else "unseen", UNTRIED_SPREAD)
-        return width + WIDEN * max(0.0, self.distance(chip)[0] - FAR) + 0.5 * chip.log_uncertainty
+        return width + WIDEN * max(0.0, away - FAR) + 0.5 * chip.log_uncertainty
 
 
 def settled(kernel: Kernel, executor: Executor) -> Kernel:

@@ -5,7 +5,7 @@ embedding of a device = encoder(sheet) + latent learned from its measurements; t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,35 +54,34 @@ class Network:
             found = found + self.weights[f"{member}/latent"][self.devices.index(chip.name)]
         return np.asarray(found, dtype=np.float32)
 
-    def answer(self, rows: Table, chip: Device, executor: str, latent: Mapping[int, Array] | bool = True) -> Answer:
-        """Latency and power of every row; members are averaged in the logarithm.
+    def embeddings(self, chip: Device, latent: bool = True) -> list[Array]:
+        """Of a device, by member; without `latent` the sheet alone."""
+        return [self.embedding(member, chip, latent) for member in range(self.members)]
 
-        Args:
-            latent: False leaves out what was learnt from measurements of the device; a mapping by member replaces it.
-        """
+    def answer(self, rows: Table, chip: Device, executor: str, latent: bool = True) -> Answer:
+        """Latency and power of every row; members are averaged in the logarithm."""
         amounts, seen = quantities(rows, chip), features(rows, chip, executor)
-        logs = np.empty((self.members, len(rows)))
-        watts, launches = np.empty_like(logs), np.empty_like(logs)
-        for member in range(self.members):
-            z = self.embedding(member, chip, latent is True)
-            if isinstance(latent, Mapping):
-                z = z + latent[member]
-            seconds, launches[member] = self.seconds(member, rows.family, seen, amounts, z)
-            logs[member] = np.log(seconds)
+        known = self.embeddings(chip, latent)
+        found = [self.seconds(member, rows.family, seen, amounts, z) for member, z in enumerate(known)]
+        logs = np.log([seconds for seconds, _ in found])
         latency_s = np.exp(logs.mean(0))
-        for member in range(self.members):
-            z = self.embedding(member, chip, latent is True)
-            watts[member] = self.watts(member, seen, amounts, latency_s, z, chip)
-        return Answer(latency_s, np.exp(np.log(watts).mean(0)), launches.mean(0), logs.std(0))
+        log_w = self.log_watts(seen, amounts, latency_s, known, chip)
+        return Answer(latency_s, np.exp(log_w), np.mean([launch for _, launch in found], axis=0), logs.std(0))
 
     def power(self, rows: Table, chip: Device, executor: str, latency_s: Array, latent: bool = True) -> Array:
         """Watts when the latency is known."""
         amounts, seen = quantities(rows, chip), features(rows, chip, executor)
-        members = [
-            np.log(self.watts(member, seen, amounts, latency_s, self.embedding(member, chip, latent), chip))
-            for member in range(self.members)
-        ]
-        return np.asarray(np.exp(np.mean(members, axis=0)))
+        return np.asarray(np.exp(self.log_watts(seen, amounts, latency_s, self.embeddings(chip, latent), chip)))
+
+    def log_seconds(self, family: Array, seen: Array, amounts: Array, known: Sequence[Array]) -> Array:
+        """The mean of the members, which have these embeddings."""
+        each = [np.log(self.seconds(member, family, seen, amounts, z)[0]) for member, z in enumerate(known)]
+        return np.asarray(np.mean(each, axis=0))
+
+    def log_watts(self, seen: Array, amounts: Array, latency_s: Array, known: Sequence[Array], chip: Device) -> Array:
+        """The same of watts, given the latency."""
+        each = [np.log(self.watts(member, seen, amounts, latency_s, z, chip)) for member, z in enumerate(known)]
+        return np.asarray(np.mean(each, axis=0))
 
     def seconds(self, member: int, family: Array, seen: Array, amounts: Array, z: Array) -> tuple[Array, Array]:
         """One member's seconds and launch seconds; `family` holds codes or names."""

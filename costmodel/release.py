@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 Progress = Callable[[str, int, int], None]
 COVERAGE = 0.9
-FEWEST = 50  # residuals of a family below which it takes the interval of all
-ALL = "all"
+FEWEST = 50  # residuals of a family below which it gets no interval of its own
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,8 @@ class Recipe:
 
     Attributes:
         cap: rows drawn of each kind of measurement.
-        exclude: devices, and generations, whose rows are never seen.
-        folds: steps of the shorter training for each generation left out.
+        exclude_devices, exclude_generations: whose rows are never seen.
+        fold_steps: of the shorter training for each generation left out.
     """
 
     settings: Settings = field(default_factory=Settings)
@@ -100,10 +99,10 @@ def cross(found: Samples, recipe: Recipe, progress: Progress, groups: int | None
 
 
 def spreads(found: Samples, error: Array) -> dict[str, float]:
-    """Quantiles of absolute residuals by family, and of all; every device counts the same."""
+    """Quantiles of absolute residuals by family; every device counts the same."""
     result = {}
-    for name in (*sorted(set(found.family)), ALL):
-        rows = np.flatnonzero(((found.family == name) | (name == ALL)) & np.isfinite(error))
+    for name in sorted(set(found.family)):
+        rows = np.flatnonzero((found.family == name) & np.isfinite(error))
         if len(rows) >= FEWEST:
             result[name] = _quantile(np.abs(error[rows]), found.device[rows])
     return result
@@ -151,9 +150,3 @@ def fingerprint(found: Samples) -> str:
     for array in (found.seen, found.amounts, found.latency_s, found.power_w):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
-
-
-def named(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Devices and generations apart, from what a user typed."""
-    known = set(folds.GENERATIONS.values())
-    return tuple(name for name in names if name not in known), tuple(name for name in names if name in known)

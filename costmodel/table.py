@@ -14,6 +14,7 @@ import numpy as np
 
 from eopt.costmodel.embedding import Device
 from eopt.costmodel.query import Kernel
+from eopt.costmodel.roofline import SPLIT_K
 from eopt.ir.ops import Unit
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -24,7 +25,6 @@ TYPES = ("float64", "float32", "tf32", "float16", "bfloat16", "float8", "float4"
 SCALES = ("", "tensor", "channel", "block", "nvfp4", "mx")
 EXECUTORS = ("torch", "vllm", "tensorrt", "torch-compile", "onnxruntime", "other")
 TILES = ((256, 128, 1.0), (128, 128, 0.95), (128, 64, 0.85), (64, 64, 0.7))  # rows, columns, share of the best rate
-SPLIT_K = 512  # least depth of a slice when a product is split along k to fill idle cores
 BY_ROW = ("norm", "softmax")
 PRODUCTS = ("gemm", "conv", "attention", "decode", "moe")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import runpy
 from dataclasses import replace
 from math import exp
 from pathlib import Path
@@ -13,7 +12,6 @@ import pytest
 
 from eopt.backends import executor as executors
 from eopt.backends import target as targets
-from eopt.costmodel import artifact
 from eopt.costmodel.embedding import device
 from eopt.costmodel.explain import STEP, changed, explain_query, nearest
 from eopt.costmodel.learned import Learned, current
@@ -28,17 +26,7 @@ H100 = "nvidia-h100-sxm"
 USAGE = 2
 
 
-@pytest.fixture(autouse=True, scope="module")
-def in_use(tmp_path_factory):
-    """A small model with random weights instead of the one shipped."""
-    small_model = runpy.run_path(str(Path(__file__).parents[1] / "costmodel/conftest.py"))["small_model"]
-    folder = tmp_path_factory.mktemp("small")
-    artifact.save(small_model(), folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(artifact.VARIABLE, str(folder))
-        artifact.shipped.cache_clear()
-        yield
-    artifact.shipped.cache_clear()
+pytestmark = pytest.mark.usefixtures("small_model_in_use")
 
 
 def told(capsys, *arguments: object) -> list[dict]:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-import runpy
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eopt.backends import target as targets
-from eopt.costmodel import artifact
 from eopt.costmodel.learned import current
 from eopt.costmodel.service import answer
 from eopt.tools.cli import main, query
@@ -23,17 +20,7 @@ SINGLE = ("--op", "MatMul", "--inputs", "8x512x1024,1024x4096", "--dtype", "bflo
 ON = ("--target", "nvidia-h100-sxm")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def in_use(tmp_path_factory):
-    """A small model with random weights instead of the one shipped."""
-    small_model = runpy.run_path(str(Path(__file__).parents[1] / "costmodel/conftest.py"))["small_model"]
-    folder = tmp_path_factory.mktemp("small")
-    artifact.save(small_model(), folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(artifact.VARIABLE, str(folder))
-        artifact.shipped.cache_clear()
-        yield
-    artifact.shipped.cache_clear()
+pytestmark = pytest.mark.usefixtures("small_model_in_use")
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from eopt.costmodel.query import Basis, Kernel, Unknown
 from eopt.ir.errors import UsageError
+from eopt.tools import nodes
 from eopt.tools.cli import common
 from eopt.tools.cli.query import add_query, given_query, query_of
 from eopt.tools.report.units import percent, si
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from eopt.costmodel.explain import Explanation
     from eopt.costmodel.tree import Priced
     from eopt.ir.model import Model
-    from eopt.ir.node import Op
 
 _STATED = {
     "bandwidth_bytes_per_s": "memory bandwidth",
@@ -108,7 +108,8 @@ def _node(arguments: argparse.Namespace) -> tuple[list[str], list[Explanation]]:
     assert chosen is not None  # there is a target
     plan, kernels = kernels_of_model(model, chosen)
     firsts = {op.uid: first for first, group in plan.groups.items() for op in group.members}
-    met = dict.fromkeys(firsts.get(op.uid, op.uid) for op in _operators(model, arguments.node))
+    meant = nodes.by_name(model, arguments.node) or nodes.below(model, arguments.node)
+    met = dict.fromkeys(firsts.get(op.uid, op.uid) for op in meant)
     labels: dict[Kernel, list[str]] = {}
     refused: list[str] = []
     for uid in met:
@@ -121,16 +122,6 @@ def _node(arguments: argparse.Namespace) -> tuple[list[str], list[Explanation]]:
         raise UsageError(f"nothing to explain at {arguments.node!r}: {'; '.join(refused) or 'it executes nothing'}")
     said = [label if not more else f"{label} and {len(more)} alike" for label, *more in labels.values()]
     return said, explain_model(list(labels), chosen.target, chosen.executor, current())
-
-
-def _operators(model: Model, wanted: str) -> list[Op]:
-    """Those of that name, else those below that module."""
-    named = [op for op in model.leaves() if wanted in (op.name, *(value.id for value in op.outputs))]
-    path = f"{wanted.strip('/')}/"
-    found = named or [op for op in model.leaves() if f"{model.path(op.uid)}/".startswith(path)]
-    if not found:
-        raise UsageError(f"no node or module {wanted!r} in the model; eopt inspect MODEL shows their names")
-    return found
 
 
 def _label(model: Model, plan: Priced, uid: int) -> str:

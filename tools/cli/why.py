@@ -11,6 +11,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from eopt.ir.errors import UsageError
+from eopt.tools import nodes
 from eopt.tools.cli import common
 
 if TYPE_CHECKING:
@@ -66,14 +67,10 @@ def _rule(name: str) -> Rule:
 
 def _nodes(model: Model, rule: Rule, wanted: str) -> list[Op]:
     """The node of that name, else the rule's anchors below that module."""
-    named = [op for op in model.leaves() if wanted in (op.name, *(value.id for value in op.outputs))]
+    named = nodes.by_name(model, wanted)
     if named:
         return named
-    path = wanted.strip("/")
-    below = [op for op in model.leaves() if f"{model.path(op.uid)}/".startswith(f"{path}/")]
-    if not below:
-        raise UsageError(f"no node or module {wanted!r} in the model; eopt inspect MODEL shows their names")
-    anchors = [op for op in below if rule.anchored_at(op)]
+    anchors = [op for op in nodes.below(model, wanted) if rule.anchored_at(op)]
     if not anchors:
         raise UsageError(f"rule {rule.name!r} starts from {' or '.join(rule.anchors)}; {wanted!r} has no such operator")
     return anchors
