@@ -48,6 +48,11 @@ $(VENV)/test: $(VENV)/base
 	$(PIP) -e .[test]
 	touch $@
 
+$(VENV)/train: $(VENV)/test
+	$(PIP) "$(TORCH)"
+	$(PIP) -e .[train]
+	touch $@
+
 $(VENV)/slow: $(VENV)/test
 	$(PIP) "$(TORCH)"
 	$(PIP) -e .[test,examples,hf,minilm]

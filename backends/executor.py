@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
@@ -24,6 +24,9 @@ class Executor:
     Attributes:
         kinds, vendors: targets it runs on; no vendors means any.
         launch_s: host and device overhead of one kernel.
+        graph_launch_s: the same where the device replays a captured graph; None where none can be captured.
+        captured: kernels are replayed from a graph, not launched one by one by the host.
+        trains: it runs backward passes.
         kernels: by dtype of a contraction, the target features of which one must be present (none listed: always).
         fusions: what it fuses at run time (`epilogue`, `pointwise`, `norm`, `gelu`, `attention`, `qdq`).
         conv_math: arithmetic of a float32 convolution, `ieee` or `tf32`.
@@ -39,6 +42,9 @@ class Executor:
     fusions: frozenset[str]
     conv_math: str = "ieee"
     quantized_conv_needs_output: bool = False
+    graph_launch_s: float | None = None
+    captured: bool = False
+    trains: bool = False
 
     def __hash__(self) -> int:
         return hash(self.name)
@@ -46,6 +52,19 @@ class Executor:
     def runs_on(self, target: Target) -> bool:
         """True when this pair exists."""
         return target.kind in self.kinds and (not self.vendors or target.vendor in self.vendors)
+
+    def in_graph(self) -> Executor:
+        """The same with a model's kernels captured once and replayed by the device; itself where that is always so.
+
+        Raises:
+            UsageError: it captures none.
+        """
+        if self.captured:
+            return self
+        if self.graph_launch_s is None:
+            able = ", ".join(name for name in names() if load(name).captured or load(name).graph_launch_s)
+            raise UsageError(f"executor {self.name} captures no graphs; {able} do")
+        return replace(self, launch_s=self.graph_launch_s, captured=True)
 
     def has_kernel(self, dtype: DType | str, target: Target) -> bool:
         """True when a contraction in this type runs natively on the target."""
@@ -59,7 +78,7 @@ class Executor:
 
 def _family(dtype: DType | str) -> str:
     name = str(dtype)
-    return "int8" if name == "uint8" else "float8" if name.startswith("float8") else name
+    return "int8" if name == "uint8" else name[:6] if name.startswith(("float8", "float4")) else name
 
 
 def names() -> list[str]:
@@ -90,6 +109,9 @@ def load(name: str) -> Executor:
         fusions=frozenset(sheet["fusions"]),
         conv_math=sheet.get("conv_math", "ieee"),
         quantized_conv_needs_output=bool(sheet.get("quantized_conv_needs_output", False)),
+        graph_launch_s=float(sheet["graph_launch_us"]) * 1e-6 if "graph_launch_us" in sheet else None,
+        captured=bool(sheet.get("captured", False)),
+        trains=bool(sheet.get("trains", False)),
     )
 
 

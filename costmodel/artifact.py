@@ -14,7 +14,7 @@ from typing import Any
 from eopt.costmodel.network import Network
 from eopt.ir.errors import InputError, OutputError
 
-VERSION = 1
+VERSION = 2
 ARRAYS, ABOUT = "model.safetensors", "model.json"
 MAX_BYTES = 64 << 20
 VARIABLE = "EOPT_MODEL"  # a folder with another model than the one shipped
@@ -26,8 +26,8 @@ class Artifact:
 
     Attributes:
         executors: by family, those it was trained on, most measured first.
-        spread: by quantity (`latency`, `energy`) and family the logarithm of half the 90 % interval on devices that
-            were left out, and on devices that were trained on: `{"latency": {"gemm": {"unseen": 0.4, "known": 0.2}}}`.
+        spread: by quantity (`latency`, `energy`) and kind of kernel (see `intervals`) the logarithm of half the 90 %
+            interval on devices left out and on those trained on: `{"latency": {"gemm": {"unseen": 0.4, "known": 0.2}}}`
         about: date, command, data fingerprint, settings, scores.
     """
 

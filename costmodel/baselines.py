@@ -60,14 +60,15 @@ def ridge(known: Samples, asked: Samples) -> Array:
     return np.asarray(model.predict(_inputs(asked, np.arange(len(asked.latency_s)))))
 
 
-def trees(known: Samples, asked: Samples) -> Array:
-    """log seconds: boosted trees on the logarithm of measured time over roofline, with the sheet as features."""
+def trees(known: Samples, asked: Samples, sheet: bool = True) -> Array:
+    """log seconds: boosted trees on the logarithm of measured time over roofline, with the sheet as features or not."""
     from sklearn.ensemble import HistGradientBoostingRegressor
 
+    inputs = _inputs if sheet else _work
     rows = _some(known)
     over = np.log(known.latency_s[rows]) - roofline(known)[rows]
-    model = HistGradientBoostingRegressor(max_iter=300, random_state=0).fit(_inputs(known, rows), over)
-    return np.asarray(model.predict(_inputs(asked, np.arange(len(asked.latency_s)))) + roofline(asked))
+    model = HistGradientBoostingRegressor(max_iter=300, random_state=0).fit(inputs(known, rows), over)
+    return np.asarray(model.predict(inputs(asked, np.arange(len(asked.latency_s)))) + roofline(asked))
 
 
 def tdp(found: Samples) -> Array:
@@ -89,3 +90,10 @@ def _inputs(found: Samples, rows: Array) -> Array:
     sheets = np.stack([device(targets.load(name)).features for name in found.devices])
     logs = np.log(found.amounts[rows, :6] + 1e-12)
     return np.concatenate([logs, found.seen[rows], sheets[found.device[rows]]], axis=1)
+
+
+def _work(found: Samples, rows: Array) -> Array:
+    """Seconds at the peaks and the shape of the work, and nothing of the sheet by itself."""
+    compute, vector, total, bandwidth = found.amounts[rows, :4].T
+    logs = np.log(np.stack([compute, vector, total / bandwidth], axis=1) + 1e-12)
+    return np.concatenate([logs, found.seen[rows]], axis=1)

@@ -47,6 +47,7 @@ class Device:
         rates: op/s by element type on the unit a product of that type runs on, and the type it really runs in.
         demand: by element type the watts those operations would draw at that rate, over what TDP leaves above idle.
         vector_rate, vector_demand: the same of float32 on the vector units.
+        clock_hz: boost clock, or what is held of it.
         held: the clock that was set, as a share of the boost clock; 1 where it is free.
         features: float32[len(SHEET_FEATURES)], about -1 to 1 each.
         log_uncertainty: sum of the logarithms of the factors by which imputed figures may be off.
@@ -54,6 +55,7 @@ class Device:
 
     name: str
     arch: str
+    vendor: str
     rates: dict[str, tuple[float, str]]
     demand: dict[str, float]
     vector_rate: float
@@ -62,6 +64,7 @@ class Device:
     llc_bytes: float
     llc_bandwidth: float
     cores: float
+    clock_hz: float
     tdp_w: float
     idle_w: float
     held: float
@@ -87,6 +90,7 @@ def device(target: Target) -> Device:
     return Device(
         target.name,
         target.arch,
+        target.vendor,
         rates,
         {dtype: voltage * _joules(used, sheet) * rate / headroom_w for dtype, (rate, used) in rates.items()},
         sheet.vector["float32"],
@@ -95,6 +99,7 @@ def device(target: Target) -> Device:
         sheet.llc_bytes,
         sheet.llc_bandwidth_bytes_per_s,
         sheet.cores,
+        sheet.clock_boost_hz * held,
         sheet.tdp_w,
         sheet.idle_w,
         held,

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from math import isnan
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from eopt.backends import target as targets
-from eopt.costmodel import baselines, folds
+from eopt.costmodel import baselines, folds, intervals
+from eopt.costmodel.contender import Contender
 from eopt.costmodel.release import Recipe, cross, drawn, spreads
 from eopt.costmodel.samples import Samples
+from eopt.costmodel.score_cache import ScoreCache
+from eopt.costmodel.scores import Errors, Score, scores
 from eopt.costmodel.train import train
 from eopt.ir.errors import UsageError
 
@@ -21,139 +24,129 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 Progress = Callable[[str, int, int], None]
-FEWEST = 10
+Methods = dict[str, dict[str, Errors]]
+"""By quantity and name of the method."""
 SHOTS = (5, 20, 60)
 INNER_GROUPS, INNER_STEPS = 3, 250  # for the intervals of a fold
 
 
 @dataclass(frozen=True)
-class Score:
-    """Errors of one method on the rows of one device and kind of operator.
+class Split:
+    """What is left out.
 
     Attributes:
-        fold: what was left out of the training.
-        quantity: latency, power (time given) or energy (nothing given).
-        mean_ape, median_ape: absolute error in percent; bias: mean logarithm of predicted over measured.
-        tau: Kendall's rank correlation.
-        coverage: share of rows inside of the 90 % interval, and `width` the median of its upper over its lower end;
-            None for methods without intervals.
+        generations, devices: these, one fold each.
+        year: train on what was released by then, score on all that came later; instead of folds.
+        by: what is left out in turn where none of these is named.
     """
 
-    fold: str
-    device: str
-    family: str
-    dtype: str
-    scale: str
-    source: str
-    quantity: str
-    method: str
-    rows: int
-    mean_ape: float
-    median_ape: float
-    bias: float
-    tau: float
-    coverage: float | None = None
-    width: float | None = None
+    generations: Sequence[str] = ()
+    devices: Sequence[str] = ()
+    year: int | None = None
+    by: Literal["generation", "device"] = "generation"
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data; a figure that does not exist, as the rank correlation of constants, is None."""
-        found = asdict(self)
-        return {name: None if isinstance(value, float) and isnan(value) else value for name, value in found.items()}
+    def folds(self, found: Samples) -> list[tuple[str, Array]]:
+        """Label and mask of the rows left out, bool[n], of every fold.
 
+        Raises:
+            UsageError: a generation or device of which there are no measurements, or a year that leaves one side empty.
+        """
+        if self.year is not None:
+            return [(f"as of {self.year}", self._later(found, self.year))]
+        known = {"generation": sorted({folds.generation(name) for name in found.devices}), "device": found.devices}
+        for name in (*self.generations, *self.devices):
+            if name not in (*known["generation"], *found.devices):
+                listed = ", ".join((*known["generation"], *found.devices))
+                raise UsageError(f"no measurements of {name!r}; there are {listed}")
+        named = [*self.devices, *self.generations] or known[self.by]
+        return [(f"without {name}", folds.left_out(found, [name], [name])) for name in named]
 
-def fold(found: Samples, gone: Array, label: str, recipe: Recipe, progress: Progress) -> list[Score]:
-    """Train without some rows, and score on them."""
-    known, asked = found.take(~gone), found.take(gone)
-    network = train(known, recipe.settings, progress)
-    held = folds.residuals(network, asked)
-    log_s, log_w = np.log(asked.latency_s), np.log(asked.power_w)
-    methods = {
-        "latency": {
-            "eopt": held.latency,
-            **{f"eopt, {shots} shots": folds.adapted(network, asked, shots) for shots in SHOTS},
-            "roofline": baselines.roofline(asked) - log_s,
-            "nearest device": baselines.nearest(known, asked) - log_s,
-            "ridge": baselines.ridge(known, asked) - log_s,
-            "trees": baselines.trees(known, asked) - log_s,
-        },
-        "power": {"eopt": held.power, "TDP": baselines.tdp(asked) - log_w},
-        "energy": {
-            "eopt": held.energy,
-            "TDP x roofline": baselines.tdp(asked) + baselines.roofline(asked) - log_w - log_s,
-        },
-    }
-    spread = _spread(known, recipe)
-    return [
-        score
-        for quantity, errors in methods.items()
-        for method, error in errors.items()
-        for score in _scores(asked, error, label, quantity, method, spread if method == "eopt" else {})
-    ]
-
-
-def _spread(known: Samples, recipe: Recipe) -> dict[str, dict[str, float]]:
-    """Half intervals for the fold, from generations left out inside of its training rows."""
-    shorter = replace(recipe, fold_steps=INNER_STEPS)
-    inner = cross(known, shorter, lambda label, done, total: None, INNER_GROUPS)
-    return {name: spreads(known, getattr(inner, name)) for name in ("latency", "energy", "power")}
-
-
-def _scores(
-    asked: Samples, error: Array, label: str, quantity: str, method: str, spread: dict[str, dict[str, float]]
-) -> list[Score]:
-    columns = [
-        asked.frame[name].astype("string").fillna("").to_numpy() for name in ("device", "dtype", "scale", "source")
-    ]
-    keys = np.array(["|".join(row) for row in zip(columns[0], asked.family, *columns[1:], strict=True)])
-    measured = asked.power_w if quantity == "power" else asked.latency_s
-    result = []
-    for key in np.unique(keys):
-        rows = np.flatnonzero((keys == key) & np.isfinite(error))
-        if len(rows) < FEWEST:
-            continue
-        name, family, dtype, scale, source = key.split("|")
-        half = spread.get(quantity, {}).get(family)
-        result.append(
-            Score(
-                label, name, family, dtype, scale, source, quantity, method, len(rows),
-                *_errors(error[rows], measured[rows]),
-                None if half is None else float(np.mean(np.abs(error[rows]) <= half)),
-                None if half is None else float(np.exp(2 * half)),
-            )
-        )  # fmt: skip
-    return result
-
-
-def _errors(error: Array, measured: Array) -> tuple[float, float, float, float]:
-    from scipy.stats import kendalltau
-
-    ape = 100 * np.abs(np.expm1(error))
-    tau = kendalltau(np.log(measured) + error, np.log(measured)).statistic
-    return float(ape.mean()), float(np.median(ape)), float(error.mean()), float(tau)
+    def _later(self, found: Samples, year: int) -> Array:
+        released = np.array([targets.load(name).release_year or 0 for name in found.devices])[found.device]
+        if not (released <= year).any() or not (released > year).any():
+            span = f"{released.min()} to {released.max()}"
+            raise UsageError(f"--as-of {year}: the devices measured are of {span}, and both sides need some")
+        return np.asarray(released > year)
 
 
 def evaluate(
     frame: pd.DataFrame,
     recipe: Recipe,
+    split: Split,
     progress: Progress = lambda label, done, total: None,
-    generations: Sequence[str] = (),
-    devices: Sequence[str] = (),
-    year: int | None = None,
+    cache: ScoreCache | None = None,
+    other: Contender | None = None,
 ) -> list[Score]:
-    """Scores of folds: later devices with a year, these devices each, or these generations each, by default all.
+    """Scores of all methods in every fold, and of another predictor where one is given.
 
     Raises:
-        UsageError: a generation or device of which there are no measurements.
+        UsageError: nothing to leave out, or the other predictor has seen what is scored.
     """
+    cache = cache or ScoreCache()
     found = drawn(frame, recipe)
-    if year is not None:
-        released = np.array([targets.load(name).release_year or 0 for name in found.devices])[found.device]
-        return fold(found, released > year, f"as of {year}", recipe, progress)
-    every = sorted({folds.generation(name) for name in found.devices})
-    for name in (*generations, *devices):
-        if name not in (*every, *found.devices):
-            raise UsageError(f"no measurements of {name!r}; there are {', '.join((*every, *found.devices))}")
-    wanted = [(name, folds.left_out(found, [name])) for name in devices]
-    chosen = generations or ([] if devices else every)
-    wanted += [(name, folds.left_out(found, generations=[name])) for name in chosen]
-    return [score for name, gone in wanted for score in fold(found, gone, f"without {name}", recipe, progress)]
+    wanted = split.folds(found)
+    if other is not None:
+        for _, gone in wanted:
+            other.refuse_seen(devices(found.take(gone)))
+    result: list[Score] = []
+    for label, gone in wanted:
+        known, asked = found.take(~gone), found.take(gone)
+        made = partial(_fold, known, asked, label, recipe, progress)
+        result += cache.scores(found, gone, label, recipe, made)
+        if other is not None:
+            named = {quantity: {other.name: errors} for quantity, errors in other.errors(asked).items()}
+            result += _scored(asked, named, label, other.devices)
+    return result
+
+
+def _fold(known: Samples, asked: Samples, label: str, recipe: Recipe, progress: Progress) -> Iterator[Score]:
+    return _scored(asked, methods(known, asked, recipe, progress), label, devices(known))
+
+
+def methods(known: Samples, asked: Samples, recipe: Recipe, progress: Progress) -> Methods:
+    """Train on some samples, and say how far that model and the baselines are off on the others."""
+    network = train(known, recipe.settings, progress)
+    held = folds.residuals(network, asked)
+    half = half_widths(known, asked, asked.latency_s * np.exp(held.latency), recipe)
+    log_s, log_w = np.log(asked.latency_s), np.log(asked.power_w)
+    log_tdp, log_roofline = baselines.tdp(asked), baselines.roofline(asked)
+    plain = {
+        "latency": {
+            **{f"eopt, {shots} shots": folds.adapted(network, asked, shots) for shots in SHOTS},
+            "roofline": log_roofline - log_s,
+            "nearest device": baselines.nearest(known, asked) - log_s,
+            "ridge": baselines.ridge(known, asked) - log_s,
+            "trees": baselines.trees(known, asked) - log_s,
+        },
+        "power": {"TDP": log_tdp - log_w},
+        "energy": {"TDP x roofline": log_tdp + log_roofline - log_w - log_s},
+    }
+    return {
+        quantity: {
+            "eopt": Errors(getattr(held, quantity), half[quantity], half[quantity]),
+            **{name: Errors(error) for name, error in errors.items()},
+        }
+        for quantity, errors in plain.items()
+    }
+
+
+def half_widths(known: Samples, asked: Samples, predicted_s: Array, recipe: Recipe) -> dict[str, Array]:
+    """By quantity float64[n], the logarithm of half the 90 % interval of every sample asked; NaN where there is none.
+
+    From generations left out once more inside of what is known.
+    """
+    shorter = replace(recipe, fold_steps=min(INNER_STEPS, recipe.settings.steps))
+    inner = cross(known, shorter, lambda label, done, total: None, INNER_GROUPS)
+    kind = intervals.of_samples(asked, predicted_s)
+    return {name: intervals.widths(spreads(known, inner, name), kind) for name in ("latency", "energy", "power")}
+
+
+def _scored(asked: Samples, found: Methods, label: str, known: Sequence[str]) -> Iterator[Score]:
+    for quantity, named in found.items():
+        for method, errors in named.items():
+            yield from scores(asked, errors, label, quantity, method, known)
+
+
+def devices(found: Samples) -> tuple[str, ...]:
+    """Names of those that samples are of."""
+    return tuple(found.devices[place] for place in np.unique(found.device))

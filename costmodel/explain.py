@@ -72,17 +72,22 @@ class Explanation:
 
 
 def explain_query(
-    kernels: Sequence[Kernel], engines: Sequence[str], target: Target, default: Executor, model: CostModel
+    kernels: Sequence[Kernel],
+    engines: Sequence[str],
+    target: Target,
+    default: Executor,
+    model: CostModel,
+    said: bool = True,
 ) -> list[Explanation]:
     """Kernels by themselves, as `eopt query` prices them.
 
     Args:
         engines: by kernel, the name of the executor the network is asked about.
         default: the executor the prior is asked about.
+        said: as in `service.estimate`.
     """
-    return _explain(
-        kernels, engines, lambda sheet: estimate(kernels, engines, sheet, default, model), target, default, model
-    )
+    ask = lambda sheet: estimate(kernels, engines, sheet, default, model, said)
+    return _explain(kernels, engines, ask, target, default, model)
 
 
 def explain_model(kernels: Sequence[Kernel], target: Target, executor: Executor, model: CostModel) -> list[Explanation]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from eopt.backends.executor import Executor
 from eopt.backends.target import Target
-from eopt.costmodel import artifact
+from eopt.costmodel import artifact, intervals
 from eopt.costmodel.artifact import Artifact
 from eopt.costmodel.embedding import Device, device
 from eopt.costmodel.network import SIMILAR
@@ -74,8 +74,10 @@ class Learned:
             name = FAMILIES[code]
             found = self.model.network.answer(rows.take(places), chip, self._executor(name, executor), self.latent)
             seconds[places], watts[places], launch[places] = found.latency_s, found.power_w, found.launch_s
+            family = np.full(len(places), SIMILAR.get(name, name))
+            kind = intervals.kinds(family, rows.dtype[places], rows.scale[places], found.latency_s)
             for number, quantity in enumerate(("latency", "energy")):
-                spreads[number, places] = self._spread(quantity, name, chip, away) + found.log_spread
+                spreads[number, places] = self._spread(quantity, kind, chip, away) + found.log_spread
         return Prediction(seconds, seconds * watts, launch, *spreads)
 
     def query(self, kernel: Kernel, target: Target, executor: Executor) -> Cost | Unknown:
@@ -101,7 +103,7 @@ class Learned:
         for row, place in enumerate(places):
             estimate = prior[place]
             assert isinstance(estimate, Cost)
-            prior[place] = _cost(found, row, estimate, executor.launch_s, basis, reasons)
+            prior[place] = _cost(found, row, estimate, executor, basis, reasons)
         return prior
 
     def basis(self, target: Target) -> tuple[Basis, tuple[str, ...]]:
@@ -125,7 +127,7 @@ class Learned:
         network = self.model.network
         sizes = []
         for member in range(network.members):
-            own = network.embedding(member, chip, latent=False)
+            own = network.sheet(member, chip)
             known = network.weights[f"{member}/known"]
             spread = np.maximum(known.std(0), 1e-6)
             sizes.append(np.sqrt(np.mean(((known - own) / spread) ** 2, axis=1)))
@@ -136,16 +138,17 @@ class Learned:
 
     def _executor(self, family: str, wanted: str) -> str:
         """Who launches as this one does, where it was not measured itself; by default who was measured most."""
+        if wanted == BACK_TO_BACK:
+            return wanted
         measured = {name for names in self.model.executors.values() for name in names}
         known = self.model.executors.get(SIMILAR.get(family, family), ())
         alike = wanted if wanted in measured else ALIKE.get(wanted, "")
         return alike if alike in measured or not known else known[0]
 
-    def _spread(self, quantity: str, family: str, chip: Device, away: float) -> float:
-        spreads = self.model.spread.get(quantity, {}).get(SIMILAR.get(family, family), {})
+    def _spread(self, quantity: str, kind: Array, chip: Device, away: float) -> Array:
         known = chip.name in self.model.network.devices and self.latent
-        width = spreads.get("known" if known else "unseen", UNTRIED_SPREAD)
-        return width + WIDEN * max(0.0, away - FAR) + 0.5 * chip.log_uncertainty
+        half = {name: both["known" if known else "unseen"] for name, both in self.model.spread[quantity].items()}
+        return intervals.widths(half, kind, UNTRIED_SPREAD) + WIDEN * max(0.0, away - FAR) + 0.5 * chip.log_uncertainty
 
 
 def settled(kernel: Kernel, executor: Executor) -> Kernel:
@@ -164,10 +167,13 @@ def current() -> CostModel:
     return Learned.shipped() if artifact.available() else Prior()
 
 
-def _cost(found: Prediction, row: int, estimate: Cost, launch_s: float, basis: Basis, reasons: tuple[str, ...]) -> Cost:
+def _cost(
+    found: Prediction, row: int, estimate: Cost, executor: Executor, basis: Basis, reasons: tuple[str, ...]
+) -> Cost:
     alone_s, alone_j = float(found.latency_s[row]), float(found.energy_j[row])
-    latency_s = max(alone_s, launch_s)
-    waiting_w = estimate.terms["static"] / estimate.latency_s.mid
+    launch_s = min(float(found.launch_s[row]), alone_s)
+    waiting_w = min(estimate.terms["static"] / estimate.latency_s.mid, alone_j / alone_s)
+    latency_s = max(alone_s, executor.launch_s)
     energy_j = alone_j + waiting_w * (latency_s - alone_s)
     scale = energy_j / estimate.energy_j.mid  # the prior says how joules divide, the network how many there are
     return Cost(
@@ -176,7 +182,7 @@ def _cost(found: Prediction, row: int, estimate: Cost, launch_s: float, basis: B
         estimate.energy_scope,
         basis,
         {name: joules * scale for name, joules in estimate.terms.items()},
-        latency_s - alone_s + min(float(found.launch_s[row]), alone_s),
+        latency_s - (alone_s - launch_s),
         reasons,
     )
 

@@ -1,6 +1,7 @@
 """The learned model without torch: an ensemble of small networks over features and a hardware embedding.
 
 embedding of a device = encoder(sheet) + latent learned from its measurements; the latent of an unseen device is zero.
+Its last number is the host's: how much longer than usual the gap between two launches is. No sheet says that.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from eopt.costmodel import physics
+from eopt.costmodel import gap, physics
 from eopt.costmodel.embedding import Device
-from eopt.costmodel.table import EXECUTORS, FAMILIES, FEATURES, PRODUCTS, Table, features, quantities
+from eopt.costmodel.table import FAMILIES, FEATURES, PRODUCTS, Table, features, quantities
 
 Array = np.ndarray[Any, Any]
 SIMILAR = {"move": "pointwise"}
@@ -45,11 +46,15 @@ class Network:
     members: int
     devices: tuple[str, ...]
 
-    def embedding(self, member: int, chip: Device, latent: bool = True) -> Array:
-        """float32[size] of a device."""
+    def sheet(self, member: int, chip: Device) -> Array:
+        """float32[size] of what a sheet says."""
         part = f"{member}/encoder"
         scaled = (chip.features - self.weights[f"{part}/mean"]) / self.weights[f"{part}/std"]
-        found = self.weights[f"{part}/w"] @ scaled + self.weights[f"{part}/b"]
+        return np.asarray(self.weights[f"{part}/w"] @ scaled + self.weights[f"{part}/b"], dtype=np.float32)
+
+    def embedding(self, member: int, chip: Device, latent: bool = True) -> Array:
+        """float32[size + 1] of a device."""
+        found = np.append(self.sheet(member, chip), np.float32(0.0))
         if latent and chip.name in self.devices:
             found = found + self.weights[f"{member}/latent"][self.devices.index(chip.name)]
         return np.asarray(found, dtype=np.float32)
@@ -89,22 +94,24 @@ class Network:
         for code in np.unique(family):
             rows = np.flatnonzero(family == code)
             name = code if isinstance(code, str) else FAMILIES[code]
-            outputs = self._run(f"{member}/{SIMILAR.get(name, name)}", seen[rows, :FEATURES], z).astype(np.float64)
-            shared = self._launch(member, SIMILAR.get(name, name), seen[rows])
-            seconds[rows] = physics.latency(np, outputs, shared, amounts[rows], name in PRODUCTS)
-            launch[rows] = physics.launch_s(np, outputs, shared)
+            part = f"{member}/{SIMILAR.get(name, name)}"
+            outputs = self._run(part, seen[rows, :FEATURES], z[:-1]).astype(np.float64)
+            busy_s = physics.busy_s(np, outputs, amounts[rows], name in PRODUCTS)
+            shaped = seen[rows, :FEATURES] @ self.weights[f"{part}/start/w"]
+            start_s = physics.start_s(np, self.weights[f"{part}/start"], shaped, amounts[rows])
+            seconds[rows] = physics.latency(np, busy_s + start_s, self._gap_s(member, part, seen[rows], z[-1]))
+            launch[rows] = seconds[rows] - busy_s
         return seconds, launch
 
     def watts(self, member: int, seen: Array, amounts: Array, latency_s: Array, z: Array, chip: Device) -> Array:
         """One member's watts, given the latency."""
         busy = physics.activity(np, amounts, latency_s).astype(np.float32)
-        outputs = self._run(f"{member}/{POWER}", np.concatenate([seen[:, :FEATURES], busy], axis=1), z)
+        outputs = self._run(f"{member}/{POWER}", np.concatenate([seen[:, :FEATURES], busy], axis=1), z[:-1])
         return np.asarray(physics.power(np, outputs.astype(np.float64), chip.tdp_w, chip.held))
 
-    def _launch(self, member: int, name: str, seen: Array) -> Array:
-        """Of the executor, and what a family needs besides: some launch several kernels. The device has little say."""
-        executor = seen[:, -len(EXECUTORS) :] @ self.weights[f"{member}/launch/w"][0]
-        return np.asarray(executor + self.weights[f"{member}/{name}/launch"], dtype=np.float64)
+    def _gap_s(self, member: int, part: str, seen: Array, host: float) -> Array:
+        learned = gap.learned(seen, self.weights[f"{member}/gap"], self.weights[f"{part}/gap"])
+        return np.asarray(physics.gap_s(np, gap.log_known(np, seen), learned + host), dtype=np.float64)
 
     def _run(self, part: str, inputs: Array, z: Array) -> Array:
         """Two hidden layers of x sigmoid(x). The embedding is the same for all rows, so it enters as a bias."""

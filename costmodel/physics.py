@@ -1,54 +1,73 @@
 """Bounded physics: what a network may say about a kernel, and the latency and power that follow.
 
-    t = max_p(compute / u_c, memory / u_m) + launch          P = TDP (s + (1 - s) a)
+    kernel = max_p(compute / u_c, memory / u_m) + start     t = max(kernel, gap of the host)     P = TDP (s + (1 - s) a)
 
 The network chooses the utilisations u_c, u_m, the sharpness p of the maximum, how much of the working set stays in the
-last-level cache, what an operation draws, and the launch time; the idle share s and the activity a. Each is squashed
-into the range physics allows, so an unseen device can be wrong by what utilisations differ and not by more. The same
-code runs on NumPy arrays and on torch tensors; `xp` is the module.
+last-level cache and what an operation draws; the idle share s and the activity a. Each is squashed into the range that
+physics allows, so an unseen device can be wrong by what utilisations differ and not by more. How long a kernel takes to
+start and how often a host launches one are no matter of the device: an embedding has no say in either. The same code
+runs on NumPy arrays and on torch tensors; `xp` is the module.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-LATENCY_OUTPUTS, POWER_OUTPUTS = 6, 2
+KERNEL_OUTPUTS, POWER_OUTPUTS = 5, 2
+CLOCK = 8  # column of the quantities
 LOG_COMPUTE = (-4.5, 0.0)  # logarithm of the share of the peak rate, lowest and highest
 LOG_MEMORY = (-3.4, 0.1)  # of the bandwidth; a little above 1 as sheets round
 WAVE_SHARE = 0.7  # how much of the loss to unfinished waves is charged before the network corrects it
 VECTOR_SHARE = 0.3  # of vector work beside a product: most hides behind it
-LAUNCH_S, LOG_LAUNCH, OWN_LAUNCH = 3e-6, 2.5, 1.2
+START_CYCLES, LOG_START = 3400.0, 2.0  # fill and drain of a kernel, and the logarithm of how far from it one may be
+GAP_S, LOG_GAP = 1e-5, 7.0
+OVERLAP = 8.0  # measured: flat at the gap of the host until a kernel takes that long, with hardly a knee
 SHARPNESS = (1.2, 5.2)
-THROTTLE = 0.5  # power as the square of the rate, between a clock alone (1) and a clock with its voltage (1/3)
+THROTTLE = 0.4  # power as the rate to the 2.5: between a clock alone (1) and one with all of its voltage (3)
 LOG_DEMAND = 1.0  # energies per operation are known to a factor of about three
 IDLE_SHARE = (0.05, 0.35)
 MOST_POWER = 1.03  # boards overshoot their limit a little
 
 
-def latency(xp: Any, outputs: Any, shared: Any, quantities: Any, product: bool) -> Any:
-    """Seconds. `outputs` is (n, 6) of a network, `shared` (n,) of the launch, `quantities` as in `table.quantities`."""
+def latency(xp: Any, kernel_s: Any, gap_s: Any) -> Any:
+    """Seconds from one kernel to the next: its own, or the host's until it has launched another, whichever is more."""
+    longer = xp.maximum(kernel_s, gap_s)
+    return longer * ((kernel_s / longer) ** OVERLAP + (gap_s / longer) ** OVERLAP) ** (1 / OVERLAP)
+
+
+def busy_s(xp: Any, outputs: Any, quantities: Any, product: bool) -> Any:
+    """Seconds a kernel works. `outputs` is (n, 5) of a network, `quantities` as in `table.quantities`."""
     on_matrix, on_vector, total, bandwidth, cache_bandwidth, cache, log_busy, demand = (
-        quantities[:, i] for i in range(8)
+        quantities[:, i] for i in range(CLOCK)
     )
     log_u = _between(xp, outputs[:, 0] + 1.5, LOG_COMPUTE)
     log_u = log_u + WAVE_SHARE * log_busy if product else log_u
-    resident = sigmoid(xp, 1.5 * (xp.log(cache) - xp.log(total) + 2 * xp.tanh(outputs[:, 4])))
+    resident = sigmoid(xp, 1.5 * (xp.log(cache) - xp.log(total) + 2 * xp.tanh(outputs[:, 3])))
     log_m = _between(xp, outputs[:, 1] + 1.7, LOG_MEMORY)
     memory_s = total * ((1 - resident) / bandwidth + resident / cache_bandwidth) * xp.exp(-log_m)
     work_s = on_matrix + VECTOR_SHARE * on_vector if product else on_vector
     # above the power limit clocks fall, and voltage with them: power grows faster than the rate, which so falls less
-    demand = demand * xp.exp(LOG_DEMAND * xp.tanh(outputs[:, 5]))
+    demand = demand * xp.exp(LOG_DEMAND * xp.tanh(outputs[:, 4]))
     throttled = (1 + (demand * xp.exp(log_u)) ** 4) ** (THROTTLE / 4)
     compute_s = work_s * xp.exp(-log_u) * throttled
-    p = SHARPNESS[0] + (SHARPNESS[1] - SHARPNESS[0]) * sigmoid(xp, outputs[:, 3])
+    p = SHARPNESS[0] + (SHARPNESS[1] - SHARPNESS[0]) * sigmoid(xp, outputs[:, 2])
     longer = xp.maximum(compute_s, memory_s)
-    both = longer * ((compute_s / longer) ** p + (memory_s / longer) ** p) ** (1 / p)
-    return both + launch_s(xp, outputs, shared)
+    return longer * ((compute_s / longer) ** p + (memory_s / longer) ** p) ** (1 / p)
 
 
-def launch_s(xp: Any, outputs: Any, shared: Any) -> Any:
-    """The part of the latency that is launching: mostly the executor's, and so `shared` (n,) by all families."""
-    return LAUNCH_S * xp.exp(LOG_LAUNCH * xp.tanh(shared / 2) + OWN_LAUNCH * xp.tanh(outputs[:, 2]))
+def start_s(xp: Any, own: Any, shaped: Any, quantities: Any) -> Any:
+    """Seconds a kernel takes to fill and drain the chip, or the few kernels that it really is.
+
+    Args:
+        own: of a family of kernels; shaped: (n,) what their types and extents add, within a factor of e.
+    """
+    cycles = START_CYCLES * xp.exp(_soft(xp, own + xp.tanh(shaped), LOG_START))
+    return cycles / quantities[:, CLOCK]
+
+
+def gap_s(xp: Any, log_known: Any, learned: Any) -> Any:
+    """Seconds between two launches of a host: what its executor is known for, and what was learned besides."""
+    return GAP_S * xp.exp(log_known + _soft(xp, learned, LOG_GAP))
 
 
 def power(xp: Any, outputs: Any, tdp_w: Any, held: float = 1.0) -> Any:
@@ -74,6 +93,10 @@ def activity(xp: Any, quantities: Any, latency_s: Any) -> Any:
 def sigmoid(xp: Any, x: Any) -> Any:
     """1 / (1 + e^-x)."""
     return 1 / (1 + xp.exp(-xp.clip(x, -30.0, 30.0)))
+
+
+def _soft(xp: Any, x: Any, most: float) -> Any:
+    return most * xp.tanh(x / most)
 
 
 def _between(xp: Any, x: Any, bounds: tuple[float, float]) -> Any:

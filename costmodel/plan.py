@@ -13,6 +13,7 @@ from eopt.backends.executor import Executor
 from eopt.backends.fusion import Group, fuse
 from eopt.backends.target import Target
 from eopt.costmodel.features import Operand, leaves_group
+from eopt.costmodel.training import asked_gradients, gradients
 from eopt.ir.model import Model
 from eopt.ir.node import Op
 from eopt.ir.ops import HOST_ELEMENTS, Trait, spec
@@ -29,11 +30,13 @@ class PlannedKernel:
         members: of the representative.
         uids: of the first member at each place.
         quantized: the group computes on integers.
+        gradients: which it computes in training, as `asked_gradients` says.
     """
 
     members: tuple[Op, ...]
     uids: tuple[int, ...]
     quantized: bool
+    gradients: tuple[bool, bool]
 
 
 @dataclass(frozen=True)
@@ -52,17 +55,22 @@ class Plan:
     free: frozenset[int]
 
 
-def planned(model: Model, executor: Executor, target: Target) -> Plan:
-    """The plan of a model with a shape for every value; meant for `Model.get`."""
+def planned(model: Model, executor: Executor, target: Target, training: bool) -> Plan:
+    """The plan of a model with a shape for every value; meant for `Model.get`.
+
+    Args:
+        training: kernels that compute different gradients are of different kinds.
+    """
     fusion = fuse(model, executor, target)
     constant = model.get(constants)
     executed = [(group, tuple(op for op in group.members if op.uid not in constant)) for group in fusion.groups]
     groups = {members[0].uid: replace(group, members=members) for group, members in executed if members}
     grouped = {op.uid: first for first, group in groups.items() for op in group.members}
     operands = _operands(model, fusion.absorbed, constant)
+    wanted = model.get(gradients) if training else frozenset[str]()
     signatures = _Signatures(model, operands)
     places: dict[Hashable, list[int]] = {}
-    representatives: dict[Hashable, tuple[tuple[Op, ...], bool]] = {}
+    kinds: dict[Hashable, PlannedKernel] = {}
     free: set[int] = set()
     for op in model.leaves():
         if op.uid in fusion.absorbed or op.uid in constant or _is_view(op):
@@ -71,10 +79,11 @@ def planned(model: Model, executor: Executor, target: Target) -> Plan:
             group = groups.get(op.uid)
             members = group.members if group else (op,)
             quantized = group is not None and group.kind == "qdq"
-            key = (quantized, *signatures.of(members))
-            representatives.setdefault(key, (members, quantized))
+            asked = asked_gradients(members, wanted)
+            key = (quantized, asked, *signatures.of(members))
+            kinds.setdefault(key, PlannedKernel(members, (), quantized, asked))
             places.setdefault(key, []).append(op.uid)
-    kernels = (PlannedKernel(members, tuple(places[key]), q) for key, (members, q) in representatives.items())
+    kernels = (replace(kernel, uids=tuple(places[key])) for key, kernel in kinds.items())
     return Plan(tuple(kernels), groups, operands, frozenset(free - set(grouped)))
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from eopt.costmodel.features import gemm_shape
 from eopt.costmodel.query import Kernel, Unknown
 from eopt.costmodel.results import broadcast, result_shapes
+from eopt.costmodel.training import backward
 from eopt.ir.errors import EoptError, InputError, UsageError
 from eopt.ir.node import Attrs
 from eopt.ir.ops import OpView, Tensor, Unit, spec
@@ -93,8 +94,8 @@ def kernels_of(
         return kernel
     if phase == "forward":
         return (kernel,)
-    backward = _backward(kernel)
-    return backward if phase == "backward" else (kernel, *backward)
+    behind = backward(kernel)
+    return behind if phase == "backward" else (kernel, *behind)
 
 
 def record(row: Mapping[str, Any]) -> tuple[Kernel, ...] | Unknown:
@@ -338,23 +339,3 @@ def _problem(view: OpView) -> tuple[int, int, int, int] | None:
     chosen = prod(x.shape[:-1]) * int(view.attrs.get("k", 1))
     met = max(1, min(first.shape[0], chosen))
     return met, max(1, chosen // met), first.shape[1], first.shape[2]
-
-
-def _backward(kernel: Kernel) -> tuple[Kernel, ...]:
-    """A product's two gradients are products of the same size; anything else reads its gradient besides."""
-    if kernel.gemm is None:
-        return (Kernel(kernel.name, _times(kernel, 1.5), kernel.activation_bytes * 1.5, 0.0, None, kernel.elements),)
-    batch, m, n, k = kernel.gemm
-    if kernel.family in ("attention", "decode"):
-        return (
-            Kernel(kernel.name, _times(kernel, 2.5), kernel.activation_bytes * 2.5, 0.0, kernel.gemm, kernel.elements),
-        )
-    total = kernel.activation_bytes + kernel.weight_bytes
-    shared = (total, 0.0)
-    data = Kernel(kernel.name, kernel.flops, *shared, (batch, m, k, n), batch * m * k, kernel.scale, kernel.math)
-    weight = Kernel(kernel.name, kernel.flops, *shared, (batch, k, n, m), batch * k * n, kernel.scale, kernel.math)
-    return data, weight
-
-
-def _times(kernel: Kernel, factor: float) -> tuple[tuple[Unit, DType, float], ...]:
-    return tuple((unit, dtype, amount * factor) for unit, dtype, amount in kernel.flops)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eopt.costmodel import folds
+from eopt.costmodel import folds, intervals
 from eopt.costmodel.artifact import Artifact
 from eopt.costmodel.samples import Samples, samples, thinned
 from eopt.costmodel.train import Settings, train
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 Progress = Callable[[str, int, int], None]
-COVERAGE = 0.9
-FEWEST = 50  # residuals of a family below which it gets no interval of its own
+FEWEST = 50  # residuals of a family below which it gets no score
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def release(
     unseen = cross(found, recipe, progress)
     known = folds.residuals(network, found, latent=True)
     spread = {
-        quantity: _both(spreads(found, getattr(unseen, quantity)), spreads(found, getattr(known, quantity)))
+        quantity: _both(spreads(found, unseen, quantity), spreads(found, known, quantity))
         for quantity in ("latency", "energy")
     }
     about = {
@@ -98,26 +97,15 @@ def cross(found: Samples, recipe: Recipe, progress: Progress, groups: int | None
     return folds.Residuals(*parts)
 
 
-def spreads(found: Samples, error: Array) -> dict[str, float]:
-    """Quantiles of absolute residuals by family; every device counts the same."""
-    result = {}
-    for name in sorted(set(found.family)):
-        rows = np.flatnonzero((found.family == name) & np.isfinite(error))
-        if len(rows) >= FEWEST:
-            result[name] = _quantile(np.abs(error[rows]), found.device[rows])
-    return result
+def spreads(found: Samples, error: folds.Residuals, quantity: str) -> dict[str, float]:
+    """Half intervals by kind, see `intervals.fit`."""
+    kind = intervals.of_samples(found, found.latency_s * np.exp(error.latency))
+    generations = [folds.generation(name) for name in found.devices]
+    return intervals.fit(kind, getattr(error, quantity), found.device, generations)
 
 
 def _both(unseen: dict[str, float], known: dict[str, float]) -> dict[str, dict[str, float]]:
     return {name: {"unseen": unseen[name], "known": known[name]} for name in unseen if name in known}
-
-
-def _quantile(errors: Array, device: Array) -> float:
-    """Weighted so that every device has the same mass (split conformal over groups, https://arxiv.org/abs/2009.14193)."""
-    counts = np.bincount(device)[device]
-    order = np.argsort(errors)
-    mass = np.cumsum(1.0 / counts[order])
-    return float(errors[order][np.searchsorted(mass, COVERAGE * mass[-1])])
 
 
 def scores(found: Samples, unseen: folds.Residuals) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def latency(kernel: Kernel, target: Target, executor: Executor) -> Latency | Unk
 
 def rate(unit: Unit, dtype: DType, kernel: Kernel, target: Target, executor: Executor) -> tuple[float, str] | None:
     """Peak operations per second and the type they really run in: what executor and target have a kernel for."""
-    name = "float8" if dtype.startswith("float8") else "int8" if dtype == "uint8" else str(dtype)
+    name = dtype[:6] if dtype.startswith(("float8", "float4")) else "int8" if dtype == "uint8" else str(dtype)
     if unit is not Unit.MATRIX:
         return _vector_rate(name, target)
     if name == "float32" and executor.conv_math == "tf32" and "Conv" in kernel.name and "tf32" in target.matrix:

@@ -12,11 +12,13 @@ import numpy as np
 from eopt.backends import executor as executors
 from eopt.backends.executor import Executor
 from eopt.backends.target import Target
+from eopt.costmodel import intervals
+from eopt.costmodel.costs import weaker
 from eopt.costmodel.learned import Learned, settled
 from eopt.costmodel.prior import Prior
 from eopt.costmodel.query import Basis, Cost, CostModel, Kernel, Unknown
 from eopt.costmodel.records import MAX_EXTENT, record
-from eopt.costmodel.table import table
+from eopt.costmodel.table import Table, table
 from eopt.ir.errors import InputError
 from eopt.ir.types import DType
 
@@ -28,7 +30,6 @@ BLOCK = 4096  # rows the network sees at once: what its layers compute then stay
 # The libraries that the measurements of a type were made with: wide floats with torch, all others with vLLM.
 MEASURED_WITH = {"float32": "torch", "float64": "torch"}
 SERVING = "vllm"
-_WEAKEST_LAST = (Basis.MEASURED, Basis.PREDICTED, Basis.EXTRAPOLATED, Basis.ESTIMATED, Basis.UNKNOWN)
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def answer(
         executor or engine_of(row["dtype"]) for row, count in zip(rows, counts, strict=True) for _ in range(count)
     ]
     default = executors.load(executor) if executor else executors.default_for(target)
-    figures = estimate(kernels, engines, target, default, model)
+    figures = estimate(kernels, engines, target, default, model, said=executor is not None)
     return list(_answers(rows, asked, counts, figures, scope(target)))
 
 
@@ -97,7 +98,7 @@ class Total:
             if found["latency_s"] is None:
                 self.unknown += count
                 continue
-            self.scope, self.basis = found["energy_scope"], _weaker(self.basis, found["basis"])
+            self.scope, self.basis = found["energy_scope"], weaker(self.basis, found["basis"])
             for place, name in enumerate(FIGURES):
                 self.sums[place] += count * found[name]
 
@@ -132,13 +133,21 @@ def scope(target: Target) -> str:
 
 
 def estimate(
-    kernels: Sequence[Kernel], engines: Sequence[str], target: Target, default: Executor, model: CostModel
+    kernels: Sequence[Kernel],
+    engines: Sequence[str],
+    target: Target,
+    default: Executor,
+    model: CostModel,
+    said: bool = True,
 ) -> Figures:
     """Every kernel; those that a network covers in few passes, the others by the physics prior.
+
+    A model that is no network answers for all of them.
 
     Args:
         engines: by kernel, the name of the executor the network is asked about.
         default: the executor the prior is asked about.
+        said: somebody chose the engines; else intervals cover what engines differ by.
     """
     figures = _unknown(len(kernels))
     covered = _covered(kernels, target, default, model) if isinstance(model, Learned) else [False] * len(kernels)
@@ -146,14 +155,16 @@ def estimate(
     for place, name in enumerate(engines):
         by_engine.setdefault(name if covered[place] else "", []).append(place)
     rest = by_engine.pop("", [])
-    for place, cost in zip(rest, Prior().query_many([kernels[place] for place in rest], target, default), strict=True):
+    other = Prior() if isinstance(model, Learned) else model
+    for place, cost in zip(rest, other.query_many([kernels[place] for place in rest], target, default), strict=True):
         _note(figures, place, cost)
     for name, places in by_engine.items():
         engine = executors.load(name)
         assert isinstance(model, Learned)
         for start in range(0, len(places), BLOCK):
             block = places[start : start + BLOCK]
-            _predict([settled(kernels[place], engine) for place in block], block, name, target, model, figures)
+            rows = table([settled(kernels[place], engine) for place in block])
+            _predict(rows, block, name, target, model, figures, said)
     return figures
 
 
@@ -183,10 +194,11 @@ def _covered(kernels: Sequence[Kernel], target: Target, default: Executor, model
 
 
 def _predict(
-    kernels: Sequence[Kernel], places: list[int], engine: str, target: Target, model: Learned, figures: Figures
+    rows: Table, places: list[int], engine: str, target: Target, model: Learned, figures: Figures, said: bool
 ) -> None:
-    found = model.predict(table(kernels), target, engine)
-    latency, energy = np.exp(found.latency_spread), np.exp(found.energy_spread)
+    found = model.predict(rows, target, engine)
+    more = 0.0 if said else intervals.unsaid(rows.scale)
+    latency, energy = np.exp(found.latency_spread + more), np.exp(found.energy_spread + more)
     figures.values[places] = np.stack(
         [
             found.latency_s, found.latency_s / latency, found.latency_s * latency,
@@ -257,10 +269,6 @@ def _answers(
 def _common(figures: Figures, start: int, end: int) -> tuple[Basis, tuple[str, ...]]:
     basis, reasons = figures.basis[start], figures.reasons[start]
     for place in range(start + 1, end):
-        basis = _weaker(basis, figures.basis[place])
+        basis = weaker(basis, figures.basis[place])
         reasons = tuple(dict.fromkeys((*reasons, *figures.reasons[place])))
     return basis, reasons
-
-
-def _weaker(one: Basis, other: Basis | str) -> Basis:
-    return max(one, Basis(other), key=_WEAKEST_LAST.index)

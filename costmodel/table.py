@@ -24,6 +24,7 @@ FAMILIES = ("gemm", "conv", "attention", "decode", "moe", "norm", "softmax", "po
 TYPES = ("float64", "float32", "tf32", "float16", "bfloat16", "float8", "float4", "int8", "int4")
 SCALES = ("", "tensor", "channel", "block", "nvfp4", "mx")
 EXECUTORS = ("torch", "vllm", "tensorrt", "torch-compile", "onnxruntime", "other")
+RUNTIMES = ("amd", "intel")  # vendors whose launches go through another runtime than CUDA
 TILES = ((256, 128, 1.0), (128, 128, 0.95), (128, 64, 0.85), (64, 64, 0.7))  # rows, columns, share of the best rate
 BY_ROW = ("norm", "softmax")
 PRODUCTS = ("gemm", "conv", "attention", "decode", "moe")
@@ -104,9 +105,9 @@ def _type(dtype: str, kernel: Kernel) -> str:
 
 
 def quantities(rows: Table, chip: Device) -> Floats:
-    """float64[n, 8]: seconds of matrix and vector work at the peaks, bytes, bandwidth and cache bandwidth in bytes/s,
-    cache bytes, the logarithm of the share of the chip that whole tiles in whole waves keep busy, and the power that
-    the arithmetic would draw at the peak over what there is."""
+    """float64[n, 9]: seconds of matrix and vector work at the peaks, bytes, bandwidth and cache bandwidth in bytes/s,
+    cache bytes, the logarithm of the share of the chip that whole tiles in whole waves keep busy, the power that the
+    arithmetic would draw at the peak over what there is, and the clock in Hz."""
     rates = np.array([chip.rates[name][0] for name in TYPES])
     total = rows.activation_bytes + rows.weight_bytes
     busy = np.max([share * _waves(rows.problem, r, c, chip.cores)[0] for r, c, share in TILES], axis=0)
@@ -120,13 +121,15 @@ def quantities(rows: Table, chip: Device) -> Floats:
             flat * max(chip.llc_bandwidth, 1.5 * chip.bandwidth), flat * chip.llc_bytes,
             np.where(product, np.log(np.maximum(busy, 1e-4)), 0.0),
             np.where(product, np.array([chip.demand[name] for name in TYPES])[rows.dtype], chip.vector_demand),
+            flat * chip.clock_hz,
         ], axis=1,
     )  # fmt: skip
 
 
 def features(rows: Table, chip: Device, executor: str) -> Array:
-    """float32[n, FEATURES + executors], each within -4 and 4. Who launches stands last and apart: it decides how long a
-    launch takes, and not how well the kernels of a library do, as types and libraries were measured together."""
+    """float32[n, FEATURES + LAUNCH], each within -4 and 4. Who launches stands last and apart, executor and runtime: it
+    decides how often a launch comes, and not how well the kernels of a library do, as types and libraries were measured
+    together."""
     batch, m, n, k = rows.problem.T
     total = np.maximum(rows.activation_bytes + rows.weight_bytes, 1.0)
     large, small = (_waves(rows.problem, size, size, chip.cores) for size in (128, 64))
@@ -149,10 +152,13 @@ def features(rows: Table, chip: Device, executor: str) -> Array:
     columns += [rows.dtype == code for code in range(len(TYPES))]
     name = executor if executor in EXECUTORS else "other"
     columns += [np.full(len(rows), name == known) for known in EXECUTORS]
+    columns += [np.full(len(rows), chip.vendor == known) for known in RUNTIMES]
     return np.clip(np.stack(columns, axis=1).astype(np.float32), -4, 4)
 
 
-FEATURES = 24 + len(SCALES) + len(TYPES)
+FIRST_SCALE = 24
+FEATURES = FIRST_SCALE + len(SCALES) + len(TYPES)
+LAUNCH = len(EXECUTORS) + len(RUNTIMES)
 
 
 def _waves(problem: Floats, rows: int, columns: int, cores: float) -> tuple[Floats, Floats]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -11,9 +11,11 @@ from immutables import Map
 from eopt.backends.executor import Executor
 from eopt.backends.fusion import Group
 from eopt.backends.target import Target
+from eopt.costmodel import training
+from eopt.costmodel.costs import added, share_of, total
 from eopt.costmodel.features import kernel_of
 from eopt.costmodel.learned import current
-from eopt.costmodel.plan import Plan, PlannedKernel, planned
+from eopt.costmodel.plan import Plan, PlannedKernel, constants, planned
 from eopt.costmodel.prior import Prior
 from eopt.costmodel.query import Cost, CostModel, Interval, Kernel, Unknown
 from eopt.ir.dims import filled, late, tried
@@ -30,13 +32,19 @@ BATCH_NAMES = ("batch", "batch_size", "n", "bs", "b")
 
 @dataclass(frozen=True)
 class Situation:
-    """What is priced: hardware, engine, and the extents of symbolic dims."""
+    """What is priced: hardware, engine, and the extents of symbolic dims.
+
+    Attributes:
+        phase: `training` is a step with backward pass and update; anything else an execution.
+        optimizer: of a step of training.
+    """
 
     target: Target
     executor: Executor
     bindings: Map[str, int] = field(default_factory=Map)
     cost_model: CostModel = field(default_factory=current)
-    phase: str = "forward"
+    phase: str = training.FORWARD
+    optimizer: str = training.DEFAULT_OPTIMIZER
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,8 @@ class Priced:
         costs: by uid of each executed operator: its cost, or that of its whole group.
         groups: fused groups; their members are in `costs` once, under the first member.
         free: operators that execute nothing (views, constants, absorbed dequantisations).
+        parts: of a step of training, its costs by part: forward, backward, and the share of the weights that an
+            operator is the first to read in the update.
     """
 
     model: Model
@@ -54,6 +64,7 @@ class Priced:
     costs: Mapping[int, Cost | Unknown]
     groups: Mapping[int, Group]
     free: frozenset[int]
+    parts: Mapping[str, Mapping[int, Cost | Unknown]] = field(default_factory=dict)
 
     @cached_property
     def known(self) -> dict[int, Cost]:
@@ -68,12 +79,12 @@ class Priced:
     @property
     def energy_j(self) -> Interval:
         """Joules of one execution, the known part."""
-        return _total([cost.energy_j for cost in self.known.values()])
+        return total([cost.energy_j for cost in self.known.values()])
 
     @property
     def latency_s(self) -> Interval:
         """Seconds of one execution, kernels back to back, the known part."""
-        return _total([cost.latency_s for cost in self.known.values()])
+        return total([cost.latency_s for cost in self.known.values()])
 
     @property
     def power_w(self) -> float | None:
@@ -95,18 +106,44 @@ class Priced:
                 terms[name] = terms.get(name, 0.0) + joules
         return terms
 
+    @property
+    def launch_j(self) -> float | None:
+        """Joules of static power while kernels are launched; None where the cost model does not tell it apart."""
+        costs = self.known.values()
+        if any("static" not in cost.terms for cost in costs):
+            return None
+        return sum(cost.terms["static"] * cost.launch_s / cost.latency_s.mid for cost in costs)
+
     @cached_property
     def shares(self) -> dict[int, tuple[float, float]]:
         """(energy_j, latency_s) of each executed operator; a group's are divided by its members' own work."""
-        shared: dict[int, tuple[float, float]] = {}
-        for uid, cost in self.known.items():
+        return self._shared(self.known)
+
+    @cached_property
+    def part_shares(self) -> dict[str, dict[int, tuple[float, float]]]:
+        """The same by part of a step of training, of operators whose whole cost is known."""
+        return {
+            part: self._shared({uid: cost for uid, cost in costs.items() if uid in self.known})
+            for part, costs in self.parts.items()
+        }
+
+    def _shared(self, costs: Mapping[int, Cost | Unknown]) -> dict[int, tuple[float, float]]:
+        return {
+            op: (cost.energy_j.mid * weight, cost.latency_s.mid * weight)
+            for uid, cost in costs.items()
+            if isinstance(cost, Cost)
+            for op, weight in self._weights[uid].items()
+        }
+
+    @cached_property
+    def _weights(self) -> dict[int, dict[int, float]]:
+        """By uid of a kernel, of each operator in it the share of the work."""
+        found = {}
+        for uid in self.known:
             members = self.groups[uid].members if uid in self.groups else (self._op(uid),)
             weights = [self._weight(op) for op in members]
-            whole = sum(weights)
-            for op, weight in zip(members, weights, strict=True):
-                share = weight / whole
-                shared[op.uid] = (cost.energy_j.mid * share, cost.latency_s.mid * share)
-        return shared
+            found[uid] = {op.uid: weight / sum(weights) for op, weight in zip(members, weights, strict=True)}
+        return found
 
     def region(self, region: Region) -> tuple[float, float]:
         """(energy_j, latency_s) of everything below a region, the known part."""
@@ -137,7 +174,7 @@ class Priced:
 
 
 def price(model: Model, situation: Situation) -> Priced:
-    """Price one forward execution; computed once for a model and a situation."""
+    """Price one execution, or one step of training; computed once for a model and a situation."""
     return model.get(_price, situation.target, situation.executor, situation)
 
 
@@ -145,15 +182,53 @@ def price(model: Model, situation: Situation) -> Priced:
 def _price(model: Model, target: Target, executor: Executor, situation: Situation) -> Priced:
     """Kernels that are alike are priced once for all the layers they repeat in."""
     typed, bound = _bound(model, situation.bindings)
-    plan = typed.get(planned, executor, target)
+    trains = situation.phase == training.TRAINING
+    plan = typed.get(planned, executor, target, trains)
+    kernels = [_kernel(typed, kernel, plan, bound) for kernel in plan.kernels]
+    forward = _answers(plan, [kernel if isinstance(kernel, Unknown) else (kernel,) for kernel in kernels], situation)
+    if not trains:
+        return Priced(model, situation, forward, plan.groups, plan.free)
+    behind = [
+        kernel if isinstance(kernel, Unknown) else training.backward(kernel, place.gradients)
+        for place, kernel in zip(plan.kernels, kernels, strict=True)
+    ]
+    parts = {
+        training.FORWARD: forward,
+        training.BACKWARD: _answers(plan, behind, situation),
+        training.OPTIMIZER: _updates(typed, plan, forward, situation),
+    }
+    costs = {uid: added([part[uid] for part in parts.values() if uid in part]) for uid in forward}
+    return Priced(model, situation, costs, plan.groups, plan.free, parts)
+
+
+def _answers(
+    plan: Plan, runs: Sequence[tuple[Kernel, ...] | Unknown], situation: Situation
+) -> dict[int, Cost | Unknown]:
+    """Costs at every place of the kernels that run at each planned one, where any do."""
+    kernels = [kernel for run in runs if not isinstance(run, Unknown) for kernel in run]
+    answers = iter(situation.cost_model.query_many(kernels, situation.target, situation.executor))
     costs: dict[int, Cost | Unknown] = {}
-    found = [_kernel(typed, kernel, plan, bound) for kernel in plan.kernels]
-    known = [kernel for kernel in found if isinstance(kernel, Kernel)]
-    answers = iter(situation.cost_model.query_many(known, target, executor))
-    for planned_kernel, kernel in zip(plan.kernels, found, strict=True):
-        cost = kernel if isinstance(kernel, Unknown) else next(answers)
-        costs.update(dict.fromkeys(planned_kernel.uids, cost))
-    return Priced(model, situation, costs, plan.groups, plan.free)
+    for place, run in zip(plan.kernels, runs, strict=True):
+        if run:
+            cost = run if isinstance(run, Unknown) else added([next(answers) for _ in run])
+            costs.update(dict.fromkeys(place.uids, cost))
+    return costs
+
+
+def _updates(
+    model: Model, plan: Plan, forward: Mapping[int, Cost | Unknown], situation: Situation
+) -> dict[int, Cost | Unknown]:
+    """One fused update of all weights, divided by what it moves for each kernel that reads some first."""
+    members = {op.uid: plan.groups[op.uid].members if op.uid in plan.groups else (op,) for op in model.leaves()}
+    executed = {uid: found for uid, found in members.items() if uid in forward}
+    weights = training.updated(model, executed, model.get(constants))
+    rule = training.optimizer(situation.optimizer)
+    if not weights:
+        return {}
+    kernels = {uid: training.update_kernel(model, names, rule) for uid, names in weights.items()}
+    whole = training.update_kernel(model, [name for names in weights.values() for name in names], rule)
+    cost = situation.cost_model.query(whole, situation.target, situation.executor)
+    return {uid: share_of(cost, kernel.activation_bytes / whole.activation_bytes) for uid, kernel in kernels.items()}
 
 
 def _kernel(model: Model, kernel: PlannedKernel, plan: Plan, bound: Map[str, int]) -> Kernel | Unknown:
@@ -187,11 +262,6 @@ def _views(model: Model, bindings: Map[str, int]) -> dict[int, OpView | None]:
     """All operators with dims bound."""
     typed, bound = _bound(model, bindings)
     return {op.uid: view(typed, op, bound) for op in typed.leaves()}
-
-
-def _total(parts: list[Interval]) -> Interval:
-    """Errors of one prior point the same way, so bounds add up like the estimates."""
-    return Interval(sum(p.mid for p in parts), sum(p.lo for p in parts), sum(p.hi for p in parts))
 
 
 @dataclass(frozen=True)
@@ -228,8 +298,15 @@ def _same(model: Model, op: Op) -> bool:
     return op.uid in model.index.nodes and model.node(op.uid) == op
 
 
+def batch_dims(model: Model) -> tuple[str, ...]:
+    """Symbolic dims of the inputs that count the samples: the leading ones, and those of a usual name."""
+    dims = dict.fromkeys(dim for feed in model.feeds for dim in feed.shape or () if isinstance(dim, str))
+    leading = {feed.shape[0] for feed in model.feeds if feed.shape}
+    return tuple(dim for dim in dims if dim in leading or dim.lower() in BATCH_NAMES)
+
+
 def bindings_for(model: Model, batch: int | None, bind: Mapping[str, int]) -> Map[str, int]:
-    """Extents for the symbolic dims of the inputs: `batch` for the leading dim of a usual name (1 by default).
+    """Extents for the symbolic dims of the inputs: `batch` for those that count samples (1 by default).
 
     Raises:
         UsageError: a dim has no extent, or a name is not in the model; the message says which there are.
@@ -238,15 +315,11 @@ def bindings_for(model: Model, batch: int | None, bind: Mapping[str, int]) -> Ma
     unknown = [name for name in bind if name not in dims]
     if unknown:
         raise UsageError(f"--bind {unknown[0]}: no such dim; the model has {', '.join(dims) or 'no symbolic dims'}")
-    leading = {feed.shape[0] for feed in model.feeds if feed.shape and isinstance(feed.shape[0], str)}
-    bound = dict(bind)
-    for dim in dims:
-        if dim not in bound and (dim in leading or dim.lower() in BATCH_NAMES):
-            bound[dim] = batch or 1
+    bound = {**dict.fromkeys(batch_dims(model), batch or 1), **bind}
     missing = [dim for dim in dims if dim not in bound]
     if missing:
         listed = " ".join(f"--bind {dim}=N" for dim in missing)
         raise UsageError(f"the model has symbolic dims without an extent: {', '.join(missing)}; give {listed}")
-    if batch is not None and not leading and concrete(model.feeds[0].shape) is not None:
+    if batch is not None and not batch_dims(model) and concrete(model.feeds[0].shape) is not None:
         raise UsageError("--batch: the model has a fixed batch size; export it with a symbolic first dim")
     return Map(bound)

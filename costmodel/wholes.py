@@ -1,28 +1,35 @@
-"""Models that were measured whole, predicted as the sum of their operators back to back."""
+"""Models that were measured whole, beside the kernels they run."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from eopt.backends import target as targets
+from eopt.backends.impute import completed
 from eopt.backends.target import Target
-from eopt.backends.throttle import at
+from eopt.backends.throttle import ABOVE_BOOST, at
+from eopt.costmodel import folds
+from eopt.costmodel.datasets import traced
 from eopt.costmodel.datasets.base import QUERY
-from eopt.costmodel.embedding import device
-from eopt.costmodel.learned import BACK_TO_BACK
 from eopt.costmodel.network import Network
 from eopt.costmodel.query import Kernel
 from eopt.costmodel.records import row_kernels
+from eopt.costmodel.samples import learnable
 from eopt.costmodel.table import Table, table
+from eopt.costmodel.whole_head import Measured
+from eopt.costmodel.whole_sum import Sums, stacked, summed
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Array = np.ndarray[Any, Any]
+COLUMNS = ("source", "device", "workload", "phase", "dtype", "weight_dtype", "library", "batch", "attrs", "executor",
+           "latency_s", "energy_j", "clock_hz", "power_cap_w")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -39,12 +46,31 @@ class Workload:
 
 
 @dataclass(frozen=True)
-class Whole:
-    """One prediction beside its measurement; seconds and joules of one execution."""
+class Wholes:
+    """Measurements of models whose operators are known.
 
-    latency_s: float
-    energy_j: float
-    power_given_w: float
+    Attributes:
+        frame: `COLUMNS`, the `generation` of the device, and `key` of the operators; joules and seconds are of one
+            execution on one board.
+        works: by source, key and phase.
+    """
+
+    frame: pd.DataFrame
+    works: Mapping[tuple[str, str, str], Workload]
+
+    def take(self, rows: Array) -> Wholes:
+        """Some of the rows, by mask."""
+        return Wholes(self.frame[rows].reset_index(drop=True), self.works)
+
+    def work(self, row: Any) -> Workload:
+        """The kernels of one row of the frame."""
+        return self.works[row.source, row.key, row.phase]
+
+    def measured(self) -> Measured:
+        """What the head is fitted to; a device in a source is one group."""
+        frame = self.frame
+        groups = np.unique((frame["source"] + " " + frame["device"]).to_numpy(dtype=str), return_inverse=True)[1]
+        return Measured(frame["latency_s"].to_numpy(float), frame["energy_j"].to_numpy(float), groups)
 
 
 def workload(rows: pd.DataFrame, phases: tuple[str, ...] = ("forward",)) -> Workload:
@@ -59,60 +85,82 @@ def workload(rows: pd.DataFrame, phases: tuple[str, ...] = ("forward",)) -> Work
     return Workload(table(list(counted)), np.array(list(counted.values()), dtype=float), unknown)
 
 
-def scores(network: Network, rows: pd.DataFrame, operators: pd.DataFrame, gone: Collection[str]) -> pd.DataFrame:
-    """Models measured on devices that the network has not seen, beside what it says.
+def matched(rows: pd.DataFrame, operators: pd.DataFrame) -> tuple[Wholes, pd.DataFrame]:
+    """Measured models with their operators, and how many rows of each source have none.
 
     Args:
-        rows: of level `model`, with `device`, `workload`, `source` and what was measured.
-        operators: of the workloads, as `table.workloads` reads them.
-        gone: devices left out of the training.
-
-    Returns:
-        One row for each measurement: errors in percent of latency, of energy, and of energy given the latency.
+        rows: of a built table; models on GPUs with a sheet are kept, but for distrusted rows.
+        operators: of the workloads, as `datasets.table.workloads` reads them.
     """
-    import pandas as pd
-
     known = dict(iter(operators.groupby([operators["source"].astype(str), operators["workload"].astype(str)])))
-    kept = rows[(rows["level"] == "model") & rows["device"].astype(str).isin(gone)]
-    kept = kept[~kept["noisy"].fillna(False).astype(bool)]
-    works: dict[tuple[str, str, str], Workload] = {}
-    found = []
-    for row in kept.itertuples():
-        key = (str(row.source), str(row.workload))
-        if key not in known:
-            continue
-        phase = str(row.phase)
-        phases = ("forward", "backward") if phase == "training" else ("forward",)
-        work = works.setdefault((*key, phase), workload(known[key], phases))
-        found.append(_scored(network, work, row))
-    return pd.DataFrame(found)
+    kept = rows[(rows["level"] == "model") & ~rows["noisy"].fillna(False).astype(bool)]
+    kept = kept[
+        kept["device"].astype(str).isin([name for name in kept["device"].astype(str).unique() if learnable(name)])
+    ]
+    frame = kept[list(COLUMNS)].astype(object).where(kept[list(COLUMNS)].notna(), None)
+    frame["key"] = [_key(row, known) for row in frame.to_dict("records")]
+    listed = frame["key"].notna()
+    missing = frame[~listed].groupby("source").size().rename("rows").reset_index()
+    frame = frame[listed].reset_index(drop=True)
+    frame["generation"] = frame["device"].map({name: folds.generation(name) for name in frame["device"].unique()})
+    for name in ("latency_s", "energy_j", "clock_hz", "power_cap_w"):
+        frame[name] = frame[name].astype(float)
+    frame["energy_j"] /= [_share(row) for row in frame.to_dict("records")]
+    kinds = frame[["source", "key", "phase"]].drop_duplicates().itertuples(index=False)
+    works = {tuple(kind): workload(known[kind[:2]], _phases(kind[2])) for kind in kinds}
+    return Wholes(frame, works), missing
 
 
-def _scored(network: Network, work: Workload, row: Any) -> dict[str, Any]:
-    target = targets.load(str(row.device))
+def _phases(phase: str) -> tuple[str, ...]:
+    return ("forward", "backward") if phase == "training" else ("forward",)
+
+
+def _key(row: Mapping[str, Any], known: Mapping[tuple[str, str], Any]) -> str | None:
+    """Sources with a list for each workload name it so; the others by all that makes a difference."""
+    for name in (row["workload"], traced.key({**row, "batch": row["batch"] and int(row["batch"])})):
+        if (row["source"], name) in known:
+            return str(name)
+    return None
+
+
+def _share(row: Mapping[str, Any]) -> float:
+    """Joules of the unit that was measured over those of one execution on one board."""
+    given = json.loads(row["attrs"] or "{}")
+    return float(given.get("gpus", 1) / row["batch"]) if given.get("unit") == "token" else 1.0
+
+
+def sums(network: Network, wholes: Wholes) -> Sums:
+    """What the head reads of every row, from the sheets."""
+    return stacked([_sums(network, wholes.work(row), row) for row in wholes.frame.itertuples()])
+
+
+def _sums(network: Network, work: Workload, row: Any) -> Sums:
+    training, library = row.phase == "training", row.library or ""
+    return summed(network, work.kernels, work.counts, target_of(row), row.executor, training, library)
+
+
+def target_of(row: Any) -> Target:
+    """The device at the clock and under the cap a row was measured at; a clock above what boards do is the highest."""
+    target = targets.load(row.device)
     if row.clock_hz == row.clock_hz:  # a number
-        target = at(target, clock_hz=min(row.clock_hz, 1.05 * (target.peak_clock_hz or row.clock_hz)))
-    whole = predict(network, work, target, BACK_TO_BACK, row.latency_s)
-    given_j = whole.power_given_w * row.latency_s
-    return {
-        "source": row.source, "device": row.device, "workload": row.workload, "phase": row.phase,
-        "clock_hz": row.clock_hz, "unknown": work.unknown,
-        "latency": 100 * (whole.latency_s / row.latency_s - 1),
-        "energy": 100 * (whole.energy_j / row.energy_j - 1), "energy given latency": 100 * (given_j / row.energy_j - 1),
-    }  # fmt: skip
+        target = at(target, clock_hz=min(row.clock_hz, ABOVE_BOOST * completed(target).clock_boost_hz))
+    return at(target, power_cap_w=row.power_cap_w) if row.power_cap_w == row.power_cap_w else target
 
 
-def predict(network: Network, work: Workload, target: Target, executor: str, latency_s: float | None = None) -> Whole:
-    """A workload on a device from its sheet; with a measured latency its power as well.
+def amounts(works: Sequence[Workload]) -> Array:
+    """float64[n, 5] of what is executed, whatever the device: logarithms of operations of products, vector ones, bytes
+    and kernels, and the share of products that are of 16 bits and less."""
+    found = []
+    for work in works:
+        kernels, counts = work.kernels, work.counts
+        narrow = kernels.dtype >= NARROW
+        total = kernels.activation_bytes + kernels.weight_bytes
+        matrix, vector, moved = (
+            float(column @ counts) for column in (kernels.matrix_flops, kernels.vector_flops, total)
+        )
+        share = float((kernels.matrix_flops * narrow) @ counts) / matrix
+        found.append([*np.log([matrix, vector, moved, counts.sum()]), share])
+    return np.array(found)
 
-    Kernels run back to back. The mean power is that of each kernel over its time; where the whole took longer or
-    shorter than the sum, every kernel is taken to have been slower or faster by the same factor.
-    """
-    chip = device(target)
-    found = network.answer(work.kernels, chip, executor, latent=False)
-    seconds = float(found.latency_s @ work.counts)
-    joules = float((found.latency_s * found.power_w) @ work.counts)
-    given = latency_s / seconds if latency_s else 1.0
-    watts = network.power(work.kernels, chip, executor, found.latency_s * given, latent=False)
-    share = found.latency_s * work.counts / seconds
-    return Whole(seconds, joules, float(watts @ share))
+
+NARROW = 3  # place of float16 in `table.TYPES`; wider types stand before it

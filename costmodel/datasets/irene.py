@@ -97,6 +97,47 @@ SHAPES: tuple[tuple[str, Callable[[Sizes], Shapes]], ...] = (
 
 def load(folder: Path) -> Dataset:
     """Rows of both machines: layers that repeat one measurement are one row, by model."""
+    return Dataset(_rows(_once(_read(folder))))
+
+
+def composites(folder: Path) -> pd.DataFrame:
+    """Modules and models with what they consist of, one row for each row of `load` above operators.
+
+    Columns: device, level, op, workload, energy_j, and `operators`: (kind in the source, ONNX name, extents) of every
+    measured operator inside, layers counted; elementwise work between them was not measured.
+    """
+    table = _read(folder)
+    runs = ["device", "model_name", "batch_size", "seq_len"]
+    inside = {key: _operators(group) for key, group in table[table["level"] == "operator"].groupby(runs)}
+    whole = _once(table[table["level"] != "operator"])
+    keys = whole[runs].itertuples(index=False, name=None)
+    found = [
+        _below(name, level, inside.get(key, []))
+        for key, name, level in zip(keys, whole["level_name"], whole["level"], strict=True)
+    ]
+    names = {"model_name": "workload", "energy_mean": "energy_j"}
+    kept = whole[["device", "level", "op", "model_name", "energy_mean"]]
+    return kept.rename(columns=names).assign(operators=found)
+
+
+def _operators(group: pd.DataFrame) -> list[tuple[str, tuple[str, str, Shapes]]]:
+    """Names in the model, and what `composites` says of each operator of a run."""
+    columns = (
+        group[name] for name in ("level_name", "model_name", "batch_size", "seq_len", "flops", "mem_bytes", "op")
+    )
+    return [
+        (name, (name.rpartition(":")[2], op, _query("operator", name, model, int(batch), int(length), work)[0]))
+        for name, model, batch, length, flops, traffic, op in zip(*columns, strict=True)
+        for work in [(flops * 1e6, traffic * 2**20)]
+    ]
+
+
+def _below(name: str, level: str, inside: list[tuple[str, tuple[str, str, Shapes]]]) -> list[tuple[str, str, Shapes]]:
+    scope = name.rpartition(":")[0]
+    return [query for own, query in inside if level == "model" or own.startswith((f"{scope}.", f"{scope}:"))]
+
+
+def _read(folder: Path) -> pd.DataFrame:
     import pandas as pd
 
     parts = [
@@ -107,12 +148,14 @@ def load(folder: Path) -> Dataset:
     ]
     table = pd.concat(parts, ignore_index=True)
     kinds = table["level_name"].str.rpartition(":")[2].where(table["level"] != "model", "Model")
-    table = table.assign(op=kinds.where(table["level"] != "operator", kinds.map(OPS)))
+    return table.assign(op=kinds.where(table["level"] != "operator", kinds.map(OPS)))
+
+
+def _once(table: pd.DataFrame) -> pd.DataFrame:
     keys = ["device", "level", "op", "flops", "mem_bytes", "batch_size", "seq_len", "model_name"]
     grouped = table.groupby(keys, sort=False, dropna=False)
     # a row's shape is that of its first layer
-    table = grouped[["times_mean", "energy_mean"]].median().join(grouped["level_name"].first()).reset_index()
-    return Dataset(_rows(table))
+    return grouped[["times_mean", "energy_mean"]].median().join(grouped["level_name"].first()).reset_index()
 
 
 def _rows(table: pd.DataFrame) -> pd.DataFrame:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from eopt.backends.target import load as sheet
+from eopt.costmodel.datasets import architectures, traced
 from eopt.costmodel.datasets.base import Dataset, Source, attrs_text
 
 if TYPE_CHECKING:
@@ -18,6 +19,14 @@ DEVICES = {
     "H200": "nvidia-h200-sxm",
 }
 DTYPES = {"fp32": "float32", "fp16": "float16", "fp16(autocast)": "float16"}
+MODELS: dict[str, tuple[architectures.Document, dict[str, int]]] = {
+    "resnet50": (architectures.RESNET_50, {}),
+    "vit_b16": (architectures.VIT_B16, {}),
+    "convnext_t": (architectures.CONVNEXT_T, {}),
+    "transformer": (architectures.ENCODER, {"seq": 256}),
+    "bert_large": (architectures.BERT_LARGE, {"seq": 384}),
+}
+"""Configuration of each workload, and the extents the source's program gives it."""
 SETTING = r"^(?P<workload>\w+)_(?P<precision>fp32|fp16)_b(?P<batch>\d+)$"
 
 
@@ -28,7 +37,20 @@ def load(folder: Path) -> Dataset:
     parts = [_grid(folder), _replicates(folder)]
     rows = pd.concat(parts, ignore_index=True)
     common = {"source": "joulepoint", "level": "model", "op": "Model", "phase": "forward", "executor": "torch"}
-    return Dataset(rows.assign(**common, energy_scope="board", noisy=False, inputs=[[] for _ in range(len(rows))]))
+    rows = rows.assign(**common, energy_scope="board", noisy=False, inputs=[[] for _ in range(len(rows))])
+    return Dataset(rows, _workloads(parts[0]) if traced.available() else None)
+
+
+def _workloads(grid: pd.DataFrame) -> pd.DataFrame | None:
+    """The operators of every workload, format and batch."""
+    runs = grid[grid["workload"].isin(MODELS)].drop_duplicates(["workload", "dtype", "batch"])
+    entries: list[dict[str, Any]] = []
+    for run in runs.to_dict("records"):
+        document, extents = MODELS[run["workload"]]
+        form = traced.Format(autocast=run["dtype"] == "float16")
+        operators = traced.listed(traced.traced(document, **extents), form)
+        entries += traced.rows(traced.key(run), operators, {traced.BATCH: run["batch"]})
+    return traced.frame(entries)
 
 
 def _grid(folder: Path) -> pd.DataFrame:
@@ -84,6 +106,7 @@ SOURCE = Source(
         "float16 is torch's autocast of a float32 model: operators that autocast keeps wide run in float32",
         "float32 is torch's default: matrix products in IEEE, convolutions in TF32 where the board has it",
         "`unit` c0 to c7 are eight T4s on the same work: they differ by 6.5 to 15.7 %, only energy is given",
+        "operator lists are traced from configurations of the five models; extents are those of the measuring program",
         "transcribed from the output of the runs; windows of 4 s and more",
     ),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eopt.costmodel.datasets import mlenergy_steps, traced
 from eopt.costmodel.datasets.base import Dataset, Source, attrs_text
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ def load(folder: Path) -> Dataset:
     parts = [_first(folder), *_second(folder), *_third(folder)]
     rows = pd.concat(parts, ignore_index=True)
     common = {"source": "mlenergy", "level": "model", "op": "Model", "phase": "forward", "noisy": False}
-    return Dataset(rows.assign(**common, energy_scope="board", inputs=[[] for _ in range(len(rows))]))
+    rows = rows.assign(**common, energy_scope="board", inputs=[[] for _ in range(len(rows))])
+    return Dataset(rows, mlenergy_steps.workloads(rows) if traced.available() else None)
 
 
 def _first(folder: Path) -> pd.DataFrame:
@@ -41,7 +43,7 @@ def _first(folder: Path) -> pd.DataFrame:
         "v1",
         table["gpu"],
         table["model"],
-        {"unit": "token", "gpus": 1, "task": table["task"]},
+        {"unit": "token", "gpus": 1, "task": table["task"], "past": _half(table["response_length"])},
         batch=1,
         latency_s=table["latency"] / table["response_length"],
         power_w=table["energy"] / table["latency"],
@@ -61,9 +63,9 @@ def _second(folder: Path) -> list[pd.DataFrame]:
         "v2",
         served["gpu"],
         served["Model"],
-        {"unit": "token", "gpus": gpus, "task": served["kind"]},
-        batch=served["Max BS (reqs)"].astype(int),
-        latency_s=served["Avg TPOT (s)"],
+        {"unit": "token", "gpus": gpus, "task": served["kind"], "past": _half(served["Avg Output Tokens"])},
+        batch=served["Avg BS (reqs)"].round().clip(lower=1).astype(int),
+        latency_s=served["Avg BS (reqs)"] / served["Token tput (tok/s)"],
         power_w=token * served["Token tput (tok/s)"],
         energy_j=token,
         executor="vllm",
@@ -97,9 +99,14 @@ def _third(folder: Path) -> list[pd.DataFrame]:
         "v3",
         served["gpu_model"],
         served["model_id"],
-        {"unit": "token", "gpus": served["num_gpus"], "task": served["task"]},
-        batch=served["max_num_seqs"].astype(int),
-        latency_s=served["median_itl_ms"] * 1e-3,
+        {
+            "unit": "token",
+            "gpus": served["num_gpus"],
+            "task": served["task"],
+            "past": _half(served["avg_output_len"]),
+        },
+        batch=served["avg_batch_size"].round().clip(lower=1).astype(int),
+        latency_s=served["avg_batch_size"] / served["output_throughput_tokens_per_sec"],
         power_w=served["avg_power_watts"],
         energy_j=served["energy_per_token_joules"],
         executor="vllm",
@@ -124,6 +131,11 @@ def _drawn_third(table: pd.DataFrame, unit: str) -> pd.DataFrame:
         executor="torch",
         **_formats(drawn["weight_precision"]),
     )
+
+
+def _half(tokens: pd.Series) -> pd.Series:
+    """Tokens in a cache on average: half of the answer."""
+    return (tokens / 2).round()
 
 
 def _formats(names: pd.Series) -> dict[str, list[str | None]]:
@@ -160,9 +172,13 @@ SOURCE = Source(
     notes=(
         "the stack differs between versions: workloads are `v1:`, `v2:` and `v3:` and must not be mixed",
         "`unit` is what the joules are for: a token, image or video, of all `gpus` boards; power is theirs together",
-        "latency of tokens is the time between two of one sequence, of images and videos that of a batch: power times "
-        "latency is the energy of a batch, not of the unit",
-        "batch is the largest number of sequences at once, which v3 and v2 nearly reach; v1 had one",
+        "latency of tokens is the mean time between two of one sequence, waits for other prompts included: sequences at "
+        "once over tokens a second; that of images and videos is of a batch: power times latency is the energy of "
+        "a batch, not of the unit",
+        "batch is the mean number of sequences at once in v2 and v3; v1 had one",
+        "`past` is half of the mean answer: how long prompts are is not given",
+        "operator lists are steps of decoding, on one of the boards, whose heads and widths tensor parallelism "
+        "divides; what boards send each other is not in them",
         "v1 boards are not named in full: A100 is taken to be the SXM board of 40 GB, V100 the PCIe board of 32 GB",
         "number formats are given in v3 only; products of fp8 models are taken to be fp8, those of mxfp4 ones bfloat16",
     ),

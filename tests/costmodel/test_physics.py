@@ -18,7 +18,7 @@ from eopt.costmodel.records import kernels_of
 from eopt.costmodel.table import FAMILIES, features, quantities, table
 
 H100 = targets.load("nvidia-h100-sxm")
-OUTPUTS = st.lists(st.floats(-50, 50), min_size=6, max_size=6)
+OUTPUTS = st.lists(st.floats(-50, 50), min_size=5, max_size=5)
 EXTENT = st.integers(1, 4096)
 SIZES = ((16, 4096, 4096, "bfloat16"), (4096, 4096, 4096, "bfloat16"), (512, 512, 512, "float32"))
 
@@ -26,7 +26,8 @@ SIZES = ((16, 4096, 4096, "bfloat16"), (4096, 4096, 4096, "bfloat16"), (512, 512
 def seconds(outputs, m, n, k, chip=H100, dtype="bfloat16"):
     (kernel,) = kernels_of("MatMul", ((m, k), (k, n)), dtype)
     amounts = quantities(table([kernel]), device(chip))
-    found = physics.latency(np, np.array([outputs]), np.zeros(1), amounts, True)
+    kernel_s = physics.busy_s(np, np.array([outputs]), amounts, True)
+    found = physics.latency(np, kernel_s + physics.start_s(np, np.zeros(1), np.zeros(1), amounts), np.full(1, 2e-6))
     return float(found[0]), amounts[0]
 
 
@@ -71,8 +72,22 @@ def test_power_falls_with_the_clock_but_not_below_idle(outputs):
 def test_a_lower_clock_takes_longer_and_draws_less():
     slow = at(H100, clock_hz=990e6)
     assert device(slow).held == pytest.approx(0.5)
-    assert seconds([0.0] * 6, 4096, 4096, 4096, slow)[0] > seconds([0.0] * 6, 4096, 4096, 4096)[0]
+    assert seconds([0.0] * 5, 4096, 4096, 4096, slow)[0] > seconds([0.0] * 5, 4096, 4096, 4096)[0]
     assert np.array_equal(device(slow).features, device(H100).features), "the embedding is that of the device"
+
+
+@given(st.floats(1e-7, 1e-2), st.floats(1e-8, 1e-3))
+def test_a_kernel_waits_for_the_host_or_hides_it(kernel_s, gap_s):
+    latency_s = float(physics.latency(np, np.array([kernel_s]), np.array([gap_s]))[0])
+    longer = max(kernel_s, gap_s)
+    # the knee of two equal parts is the eighth root of 2, 9 %
+    assert longer <= latency_s <= longer * 1.0906
+
+
+def test_a_kernel_timed_alone_waits_for_nobody(learned):
+    rows = table(kernels_of("Relu", ((16,),), "float16"))
+    alone_s, launched_s = (learned.predict(rows, H100, executor).latency_s[0] for executor in ("other", "torch"))
+    assert alone_s < launched_s
 
 
 def test_features_hold_no_rate_and_no_bandwidth():

@@ -5,42 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pd = pytest.importorskip("pandas")
+pytest.importorskip("pandas")
 pytest.importorskip("torch")
 
 from eopt.backends import target as targets
 from eopt.costmodel import folds, wholes
-from eopt.costmodel.evaluate import evaluate
 from eopt.costmodel.release import Recipe, release
-from eopt.costmodel.samples import Samples, samples, thinned
+from eopt.costmodel.samples import thinned
 from eopt.costmodel.train import Settings, train
-from eopt.ir.errors import UsageError
 
 pytestmark = pytest.mark.slow
 
-DEVICES = ("nvidia-t4", "nvidia-v100-32gb-pcie", "nvidia-a100-40gb-pcie", "nvidia-a40", "nvidia-h100-sxm")
 QUICK = Settings(members=1, steps=60, batch=512, hidden=16)
-
-
-@pytest.fixture(scope="module")
-def found() -> Samples:
-    """Products whose time is that of the roofline at half of the peak, plus a launch; 1.3 times as long on the T4."""
-    rng = np.random.default_rng(0)
-    rows = []
-    for name in DEVICES:
-        for _ in range(250):
-            m, n, k = (int(2 ** rng.uniform(5, 13)) for _ in range(3))
-            rows.append((name, "MatMul", [[m, k], [k, n]], "float16"))
-    made = pd.DataFrame(rows, columns=["device", "op", "inputs", "dtype"])
-    for column in ("weight_dtype", "math", "scale", "attrs", "library"):
-        made[column] = None
-    made = made.assign(phase="forward", executor="torch", source="test", latency_s=1.0, level="operator", noisy=False)
-    made = made.assign(power_w=200.0, energy_scope="board")
-    plain = samples(made)
-    roofline = np.maximum(plain.amounts[:, 0] * 2, plain.amounts[:, 2] / plain.amounts[:, 3] * 1.2) + 4e-6
-    slow = np.where(np.array(plain.devices)[plain.device] == "nvidia-t4", 1.3, 1.0)
-    made["latency_s"] = roofline * slow
-    return samples(made)
 
 
 def median(error: np.ndarray) -> float:
@@ -84,21 +60,6 @@ def test_thinning_keeps_some_of_each_kind(found):
     few = thinned(found.frame, 10, seed=0)
     assert set(few.groupby("device").size()) == {10}
     assert few.index.equals(thinned(found.frame, 10, seed=0).index)
-
-
-def test_scores_stand_beside_baselines_on_the_same_rows(found):
-    recipe = Recipe(QUICK, fold_steps=20)
-    scores = evaluate(found.frame, recipe, generations=["hopper"])
-    latency = {score.method: score for score in scores if score.quantity == "latency"}
-    assert {"eopt", "roofline", "nearest device", "ridge", "trees", "eopt, 20 shots"} <= set(latency)
-    assert {score.device for score in scores} == {"nvidia-h100-sxm"}
-    assert latency["eopt"].rows == latency["trees"].rows == 250
-    assert 0 <= latency["eopt"].coverage <= 1 and latency["eopt"].width > 1
-    assert latency["roofline"].coverage is None
-    later = evaluate(found.frame, recipe, year=2020)
-    assert {score.device for score in later} == {"nvidia-h100-sxm"}, "released in 2022"
-    with pytest.raises(UsageError, match="no measurements of 'vega'"):
-        evaluate(found.frame, recipe, generations=["vega"])
 
 
 def test_a_model_is_the_sum_of_its_operators(found):

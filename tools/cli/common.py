@@ -29,20 +29,34 @@ def add_model(parser: argparse.ArgumentParser, name: str = "model") -> None:
         parser.add_argument("--trust", action="store_true", help="load file types that can run code (.pt2)")
 
 
-def add_situation(parser: argparse.ArgumentParser) -> None:
-    """What is priced: target, executor, batch and other symbolic dims."""
+def add_hardware(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Where something is priced, and who runs it there."""
     group = parser.add_argument_group("situation that is priced")
     group.add_argument("--target", metavar="NAME", help="hardware: a name (eopt targets list), a sheet.yaml, or auto")
-    group.add_argument("--clock", type=_number, metavar="MHZ", help="clock of the cores, where it is held")
-    group.add_argument("--power-cap", type=_number, metavar="W", help="power limit, where it is below the TDP")
+    group.add_argument("--clock", type=number, metavar="MHZ", help="clock of the cores, where it is held")
+    group.add_argument("--power-cap", type=number, metavar="W", help="power limit, where it is below the TDP")
     group.add_argument("--executor", metavar="NAME", help="who runs the model there; default by target")
-    group.add_argument("--batch", type=_positive, metavar="N", help="extent of the batch dim (default 1)")
+    return group
+
+
+def add_situation(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """What is priced: target, executor, batch and other symbolic dims."""
+    group = add_hardware(parser)
+    group.add_argument("--batch", type=positive, metavar="N", help="extent of the batch dim (default 1)")
     group.add_argument(
         "--bind",
         action="append",
         default=[],
         metavar="NAME=VALUE[,...]",
         help="extents of other symbolic dims; repeatable",
+    )
+    return group
+
+
+def add_cost_model(group: argparse._ArgumentGroup) -> None:
+    """`--model`, under the name `cost_model`."""
+    group.add_argument(
+        "--model", dest="cost_model", metavar="NAME|DIR", help="another cost model: an installed one, or an artefact"
     )
 
 
@@ -111,7 +125,7 @@ def size(text: str) -> int:
     return int(matched[1]) * (10**6 if matched[2] == "MB" else 10**9)
 
 
-def _number(text: str) -> float:
+def number(text: str) -> float:
     """A positive number, for argparse.
 
     Raises:
@@ -122,7 +136,12 @@ def _number(text: str) -> float:
     return float(text)
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A positive integer, for argparse.
+
+    Raises:
+        argparse.ArgumentTypeError: something else.
+    """
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no positive integer")
     return int(text)

@@ -91,7 +91,9 @@ def _query(arguments: argparse.Namespace) -> tuple[list[str], list[Explanation]]
     if isinstance(found, Unknown):
         raise UsageError(f"nothing to explain: {'; '.join(found.reasons)}")
     names = [arguments.executor or engine_of(row["dtype"])] * len(found)
-    return [kernel.name for kernel in found], explain_query(found, names, target, default, current())
+    return [kernel.name for kernel in found], explain_query(
+        found, names, target, default, current(), said=arguments.executor is not None
+    )
 
 
 def _node(arguments: argparse.Namespace) -> tuple[list[str], list[Explanation]]:

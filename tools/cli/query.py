@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "file", nargs="?", metavar="FILE", help="queries, one JSON object a line; - or none: from stdin"
     )
     add_query(parser)
-    common.add_situation(parser)
+    common.add_cost_model(common.add_hardware(parser))
     parser.add_argument("--total", action="store_true", help="end with the whole list executed back to back")
     common.add_json(parser)
 
@@ -94,8 +94,6 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.target is None:
         raise UsageError("a cost query needs a target; give --target NAME (eopt targets list)")
-    if arguments.batch is not None or arguments.bind:
-        raise UsageError("--batch and --bind are for models; a query states its extents")
     target, _ = hardware(arguments.target, arguments.executor, arguments.clock, arguments.power_cap)
     if not given_query(arguments):
         return _stream(arguments, target)
@@ -105,13 +103,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _single(arguments: argparse.Namespace, target: Target) -> int:
-    from eopt.costmodel.learned import current
     from eopt.costmodel.records import record
     from eopt.costmodel.service import answer, total
+    from eopt.tools.situation import cost_model_of
 
     rows = [query_of(arguments)]
     record(rows[0])  # so that what is wrong is said without the number of a line
-    answers = answer(rows, target, arguments.executor, current())
+    answers = answer(rows, target, arguments.executor, cost_model_of(arguments.cost_model))
     if arguments.total:
         answers.append(total(rows, answers))
     if arguments.json:
@@ -122,10 +120,10 @@ def _single(arguments: argparse.Namespace, target: Target) -> int:
 
 
 def _stream(arguments: argparse.Namespace, target: Target) -> int:
-    from eopt.costmodel.learned import current
     from eopt.costmodel.service import Total, answer
+    from eopt.tools.situation import cost_model_of
 
-    whole, model, name = Total(), current(), arguments.file or "-"
+    whole, model, name = Total(), cost_model_of(arguments.cost_model), arguments.file or "-"
     where = "standard input" if name == "-" else name
     with _opened(name) as file, SpooledTemporaryFile(HELD_BYTES, "w+", encoding="utf-8", newline="") as held:
         for first, texts, rows in _chunks(file, where):

@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from eopt.costmodel.query import Interval
+from eopt.costmodel.costs import total
+from eopt.costmodel.prior import Prior
+from eopt.costmodel.query import Cost, Interval, Unknown
+from eopt.costmodel.registry import Foreign
+from eopt.costmodel.training import TRAINING
 from eopt.costmodel.tree import Priced, Situation, price
 from eopt.ir.model import Model
 from eopt.passes.base import Change
@@ -39,8 +44,10 @@ def compile_report(compiled: Compiled, pipeline: str, situation: Situation | Non
     return {**report, "warnings": notices.of_compilation(report)}
 
 
-def predict_report(model: Model, priced: Priced, situation: Situation, source: str | Path) -> Json:
-    """Everything about the prediction of one model."""
+def predict_report(
+    model: Model, priced: Priced, situation: Situation, source: str | Path, usage: Json | None = None
+) -> Json:
+    """Everything about the prediction of one model; `usage` as `report.usage` makes it."""
     described, side = _situation(situation), _side(priced)
     return {
         "schema": SCHEMA,
@@ -48,6 +55,7 @@ def predict_report(model: Model, priced: Priced, situation: Situation, source: s
         "model": {**_source(source), "before": _size(model)},
         "situation": described,
         "before": side,
+        **(usage or {}),
         "warnings": notices.of_prices(described or {}, side),
     }
 
@@ -74,8 +82,11 @@ def _situation(situation: Situation | None) -> Json | None:
         "clock_mhz": None if situation.target.clock_hz is None else situation.target.clock_hz / 1e6,
         "power_cap_w": situation.target.power_cap_w,
         "executor": situation.executor.name,
+        "launches": "graph" if situation.executor.captured else "host",
         "bindings": dict(situation.bindings),
         "phase": situation.phase,
+        "optimizer": situation.optimizer if situation.phase == TRAINING else None,
+        "cost_model": situation.cost_model.name if isinstance(situation.cost_model, Foreign) else None,
         "energy_scope": "package" if situation.target.kind == "cpu" else "board",
         "imputed": sorted(situation.target.imputed),
     }
@@ -89,10 +100,13 @@ def _side(priced: Priced) -> Json:
     """Totals and tree of one model."""
     known = list(priced.known.values())
     return {
-        "energy_j": _interval(priced.energy_j) if known else None,
-        "latency_s": _interval(priced.latency_s) if known else None,
+        "energy_j": interval(priced.energy_j) if known else None,
+        "latency_s": interval(priced.latency_s) if known else None,
         "power_w": priced.power_w,
         "launch_share": priced.launch_share,
+        "launch_j": priced.launch_j if known else None,
+        "residual": _residual(priced),
+        "parts": {name: _part(costs) for name, costs in priced.parts.items()} or None,
         "basis": sorted({str(cost.basis) for cost in known}),
         "terms": priced.terms,
         "assumptions": sorted({reason for cost in known for reason in cost.reasons}),
@@ -101,8 +115,30 @@ def _side(priced: Priced) -> Json:
     }
 
 
-def _interval(interval: Interval) -> Json:
-    return {"mid": interval.mid, "lo": interval.lo, "hi": interval.hi}
+def interval(figure: Interval) -> Json:
+    """A figure with the bounds of its 90 % interval."""
+    return {"mid": figure.mid, "lo": figure.lo, "hi": figure.hi}
+
+
+def _residual(priced: Priced) -> Json | None:
+    """What the cost model says beyond the physics prior; None where that answers itself, or for other operators."""
+    if isinstance(priced.situation.cost_model, Prior) or not priced.known:
+        return None
+    prior = price(priced.model, replace(priced.situation, cost_model=Prior()))
+    if prior.known.keys() != priced.known.keys():
+        return None
+    energy_j, latency_s = prior.energy_j.mid, prior.latency_s.mid
+    return {"energy_j": priced.energy_j.mid - energy_j, "latency_s": priced.latency_s.mid - latency_s}
+
+
+def _part(costs: Mapping[int, Cost | Unknown]) -> Json | None:
+    known = [cost for cost in costs.values() if isinstance(cost, Cost)]
+    if not known:
+        return None
+    return {
+        "energy_j": interval(total([cost.energy_j for cost in known])),
+        "latency_s": interval(total([cost.latency_s for cost in known])),
+    }
 
 
 def _unknown(priced: Priced) -> Json:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
+from eopt.tools.report import usage
 from eopt.tools.report.tree import Json, folded, folded_kernels, modules
 from eopt.tools.report.units import change, percent, si
 
@@ -42,7 +43,28 @@ def print_predict(report: Json, console: Console, depth: int) -> None:
         f"total {_ranged(priced['energy_j'], 'J')}, {_ranged(priced['latency_s'], 's')}, {si(priced['power_w'], 'W')}"
     )
     console.print(f"{percent(priced['launch_share'])} of predicted time is launch overhead")
+    for line in (*_composition(priced), *usage.lines(report)):
+        console.print(line, markup=False)
     _unknown(priced, console)
+
+
+def _composition(priced: Json) -> Iterator[str]:
+    """Parts of a step of training, and what of the joules is kernels, launch gaps, and not in the physics."""
+    for name, part in (priced["parts"] or {}).items():
+        if part:
+            yield f"{name} {_ranged(part['energy_j'], 'J')}, {_ranged(part['latency_s'], 's')}"
+    joules = _mid(priced["energy_j"])
+    if joules and priced["launch_j"] is not None:
+        gaps = priced["launch_j"] / joules
+        yield f"{percent(1 - gaps)} of the joules are kernels, {percent(gaps)} waiting for launches"
+    residual = priced["residual"]
+    if joules and residual:
+        seconds = priced["latency_s"]["mid"]
+        moved = [
+            change(whole - off, whole)
+            for whole, off in ((joules, residual["energy_j"]), (seconds, residual["latency_s"]))
+        ]
+        yield f"residual over the physics prior: {moved[0]} joules, {moved[1]} seconds"
 
 
 def _heading(report: Json, console: Console) -> None:
@@ -52,11 +74,20 @@ def _heading(report: Json, console: Console) -> None:
         dims = ", ".join(f"{name}={size}" for name, size in where["bindings"].items()) or "fixed shapes"
         basis = ", ".join(priced["basis"]) or "unknown"
         console.print(
-            f"on {_plain(where['target'])} with {_plain(where['executor'])}, {_plain(dims)}; "
-            f"energy of the {where['energy_scope']}, {basis}"
+            f"on {_plain(where['target'])} with {_plain(where['executor'])}{_run_as(where)}, {_plain(dims)}; "
+            f"energy of the {where['energy_scope']}, {basis}{_asked_of(where)}"
         )
     for warning in report["warnings"]:
         console.print(f"[yellow]! {_plain(warning)}[/]")
+
+
+def _run_as(where: Json) -> str:
+    step = f", a step of training with {where['optimizer']}" if where["optimizer"] else ""
+    return (" in a captured graph" if where["launches"] == "graph" else "") + step
+
+
+def _asked_of(where: Json) -> str:
+    return f", by {_plain(where['cost_model'])}" if where["cost_model"] else ""
 
 
 def _table(title: str, columns: Sequence[str], numbers: Sequence[str] = ()) -> Table:
@@ -116,7 +147,9 @@ def _top_modules(before: Json, after: Json) -> Table:
 
 
 def _annotated(priced: Json, depth: int) -> Table:
-    table = _table("module tree", ("module", "class", "energy", "share", "", "latency"), ("energy", "share", "latency"))
+    parts = list(priced["parts"] or ())
+    numbers = ("energy", "share", "latency", *parts)
+    table = _table("module tree", ("module", "class", "energy", "share", "", "latency", *parts), numbers)
     stack = [(0, folded([priced["tree"]]))]
     while stack:
         level, node = stack.pop()
@@ -127,6 +160,7 @@ def _annotated(priced: Json, depth: int) -> Table:
             percent(node["share"]),
             _bar(node["share"]),
             si(node["latency_s"], "s"),
+            *(si(node["parts"][part]["energy_j"], "J") for part in parts if "parts" in node),
         )
         if level < depth:
             stack.extend((level + 1, child) for child in reversed(node["children"]))

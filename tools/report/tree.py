@@ -42,6 +42,7 @@ def _region(priced: Priced, region: Region, kernels: dict[int, int], first: dict
         "alike": first.get(region.uid),
         "energy_j": _sum(children, "energy_j"),
         "latency_s": _sum(children, "latency_s"),
+        **_parts(children),
         "unknown": sum(child["unknown"] if "children" in child else child["basis"] == "unknown" for child in children),
         "children": children,
     }
@@ -60,10 +61,34 @@ def _leaf(priced: Priced, op: Op, kernels: dict[int, int]) -> Json:
         "dtype": None if first is None or first.dtype is None else str(first.dtype),
         "energy_j": energy_j,
         "latency_s": latency_s,
+        **_own_parts(priced, op),
         "basis": FREE if op.uid in priced.free else str(cost.basis) if isinstance(cost, Cost) else "unknown",
         "group": priced.group_of(op.uid) or None,
         "kernel": kernel,
         "reasons": list(cost.reasons) if isinstance(cost, Unknown) else [],
+    }
+
+
+def _own_parts(priced: Priced, op: Op) -> Json:
+    """Of a step of training, joules and seconds by part; a part that does not run here is 0, an unknown one None."""
+    if not priced.parts:
+        return {}
+    known = op.uid in priced.free or op.uid in priced.shares
+    missing = (0.0, 0.0) if known else (None, None)
+    figures = {name: shares.get(op.uid, missing) for name, shares in priced.part_shares.items()}
+    return {"parts": {name: {"energy_j": joules, "latency_s": s} for name, (joules, s) in figures.items()}}
+
+
+def _parts(nodes: Sequence[Json]) -> Json:
+    """The sums of the parts of nodes, where they have any."""
+    held = [node["parts"] for node in nodes if "parts" in node]
+    if not held:
+        return {}
+    return {
+        "parts": {
+            name: {key: _sum([parts[name] for parts in held], key) for key in ("energy_j", "latency_s")}
+            for name in held[0]
+        }
     }
 
 
@@ -90,7 +115,8 @@ def folded(alike: Sequence[Json]) -> Json:
     children = [
         _named(inner[0], group, folded([node[place] for node in inner for place in group])) for group in places.values()
     ]
-    return {**alike[0], **sums, "unknown": sum(node["unknown"] for node in alike), "count": 1, "children": children}
+    unknown = sum(node["unknown"] for node in alike)
+    return {**alike[0], **sums, **_parts(alike), "unknown": unknown, "count": 1, "children": children}
 
 
 def _named(siblings: Sequence[Json], places: Sequence[int], node: Json) -> Json:

@@ -17,10 +17,11 @@ DATA = os.environ.get("EOPT_DATA")
 FIRST = {"model": "m", "throughput": 20.0, "response_length": 100.0, "latency": 5.0, "energy": 800.0, "gpu": "A40"}
 SECOND = {"Model": "m", "gpu": "A100-SXM4-40GB", "kind": "llm/chat"}
 CHAT = {"TP": 2.0, "PP": 1.0, "Energy/req (J)": 300.0, "Avg TPOT (s)": 0.05, "Token tput (tok/s)": 400.0}
-SERVED = {"Avg Output Tokens": 150.0, "Max BS (reqs)": 32.0}
+SERVED = {"Avg Output Tokens": 150.0, "Avg BS (reqs)": 20.0}
 DRAWN = {"Energy/image (J)": 90.0, "Batch latency (s)": 2.0, "Batch size": 4.0, "Denoising steps": 25.0}
 THIRD = {"gpu_model": "B200", "model_id": "m", "num_gpus": 8, "task": "chat", "avg_power_watts": 900.0}
-TOKENS = {"energy_per_token_joules": 0.5, "median_itl_ms": 20.0, "max_num_seqs": 64.0, "weight_precision": "mxfp4"}
+TOKENS = {"energy_per_token_joules": 0.5, "weight_precision": "mxfp4", "avg_output_len": 500.0,
+          "avg_batch_size": 60.0, "output_throughput_tokens_per_sec": 3000.0}  # fmt: skip
 VIDEO = {
     "energy_per_video_joules": 4000.0,
     "batch_latency_s": 30.0,
@@ -56,7 +57,7 @@ def test_tokens(table):
     assert tokens["energy_j"].tolist() == pytest.approx([8, 2, 0.5])
     assert tokens["latency_s"].tolist() == pytest.approx([0.05, 0.05, 0.02])
     assert tokens["power_w"].tolist() == pytest.approx([160, 800, 900])
-    assert tokens["batch"].tolist() == [1, 32, 64]
+    assert tokens["batch"].tolist() == [1, 20, 60]
     assert [json.loads(text)["gpus"] for text in tokens["attrs"]] == [1, 2, 8]
 
 

@@ -1,0 +1,46 @@
+"""How often a host launches a kernel: a matter of the executor and its runtime, not of the device it feeds.
+
+Measured, a latency is flat at this gap until a kernel takes as long (NeuSight's operators under torch: 30 µs on five
+GPUs of ten years). Replayed graphs have nearly none, kernels that a profiler timed alone have none at all.
+"""
+
+from __future__ import annotations
+
+from math import log
+from typing import Any
+
+from eopt.costmodel import physics
+from eopt.costmodel.table import EXECUTORS, FEATURES, FIRST_SCALE, RUNTIMES, SCALES
+
+# Before anything is learned, by executor: eager, captured, captured, compiled, a session, and kernels timed alone.
+LOG_KNOWN = tuple(log(seconds / physics.GAP_S) for seconds in (20e-6, 1e-6, 1e-6, 10e-6, 10e-6, 1e-8))
+WEIGHTS = len(EXECUTORS) * (1 + len(RUNTIMES) + len(SCALES))
+
+
+def log_known(xp: Any, seen: Any) -> Any:
+    """(n,) logarithms over `physics.GAP_S` of what an executor is known for; `seen` as in `table.features`."""
+    return _executors(seen) @ xp.asarray(LOG_KNOWN, dtype=seen.dtype)
+
+
+def learned(seen: Any, shared: Any, own: Any) -> Any:
+    """(n,) what was learned besides, in the logarithm.
+
+    Args:
+        shared: (`WEIGHTS`,) by executor, by executor and runtime, and by executor and scale: scaling of blocks on the
+            host costs a hundred microseconds.
+        own: (executors,) of a family of kernels.
+    """
+    executors = _executors(seen)
+    by_runtime = _pairs(executors, seen[:, -len(RUNTIMES) :])
+    by_scale = _pairs(executors, seen[:, FIRST_SCALE : FIRST_SCALE + len(SCALES)])
+    first, second = len(EXECUTORS), len(EXECUTORS) * (1 + len(RUNTIMES))
+    found = executors @ (shared[:first] + own) + by_runtime @ shared[first:second] + by_scale @ shared[second:]
+    return found * (1 - executors[:, EXECUTORS.index("other")])
+
+
+def _executors(seen: Any) -> Any:
+    return seen[:, FEATURES : FEATURES + len(EXECUTORS)]
+
+
+def _pairs(one: Any, other: Any) -> Any:
+    return (one[:, :, None] * other[:, None, :]).reshape(len(one), -1)
