@@ -108,8 +108,7 @@ class _Member:
         nn.init.zeros_(self.latent.weight)
         self.host = nn.Embedding(len(self.sheets), 1)
         nn.init.zeros_(self.host.weight)
-        zeros = lambda *shape: nn.Parameter(self.torch.zeros(*shape))
-        self.gap = zeros(gap.WEIGHTS)
+        self.gap = self._zeros(gap.WEIGHTS)
         self.parts, self.shaped = nn.ModuleDict(), nn.ParameterDict()
         self.own_gap, self.own_start = nn.ParameterDict(), nn.ParameterDict()
         for name in self.pools:
@@ -117,8 +116,8 @@ class _Member:
             if name == POWER:
                 inputs, outputs = inputs + ACTIVITY, physics.POWER_OUTPUTS
             else:
-                self.shaped[name], self.own_start[name] = zeros(FEATURES), zeros(1)
-                self.own_gap[name] = zeros(len(EXECUTORS))
+                self.shaped[name], self.own_start[name] = self._zeros(FEATURES), self._zeros(1)
+                self.own_gap[name] = self._zeros(len(EXECUTORS))
             last = nn.Linear(hidden, outputs)
             nn.init.zeros_(last.bias)
             with self.torch.no_grad():
@@ -126,6 +125,9 @@ class _Member:
             self.parts[name] = nn.Sequential(
                 nn.Linear(inputs, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), last
             )
+
+    def _zeros(self, count: int) -> Any:
+        return self.torch.nn.Parameter(self.torch.zeros(count))
 
     def _fix_encoder(self) -> None:
         init = self.torch.nn.init

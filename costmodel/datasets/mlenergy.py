@@ -172,8 +172,8 @@ SOURCE = Source(
     notes=(
         "the stack differs between versions: workloads are `v1:`, `v2:` and `v3:` and must not be mixed",
         "`unit` is what the joules are for: a token, image or video, of all `gpus` boards; power is theirs together",
-        "latency of tokens is the mean time between two of one sequence, waits for other prompts included: sequences at "
-        "once over tokens a second; that of images and videos is of a batch: power times latency is the energy of "
+        "latency of tokens is the mean time between two of one sequence, waits included: sequences at once over "
+        "tokens a second; that of images and videos is of a batch: power times latency is the energy of "
         "a batch, not of the unit",
         "batch is the mean number of sequences at once in v2 and v3; v1 had one",
         "`past` is half of the mean answer: how long prompts are is not given",

@@ -81,7 +81,7 @@ def available() -> bool:
     return find_spec("torch") is not None and find_spec("transformers") is not None
 
 
-def traced(document: Mapping[str, Any], phase: str = "forward", **binds: int) -> Model:
+def traced(document: Mapping[str, Any], phase: str = "forward", /, **binds: int) -> Model:
     """The model of a configuration in one phase, `BATCH` samples at once; see `eopt.ir.trace.config`."""
     return _models(json.dumps(document, sort_keys=True), (("batch", BATCH), *sorted(binds.items())))[phase]
 
