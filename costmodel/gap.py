@@ -31,16 +31,13 @@ def learned(seen: Any, shared: Any, own: Any) -> Any:
         own: (executors,) of a family of kernels.
     """
     executors = _executors(seen)
-    by_runtime = _pairs(executors, seen[:, -len(RUNTIMES) :])
-    by_scale = _pairs(executors, seen[:, FIRST_SCALE : FIRST_SCALE + len(SCALES)])
+    runtimes, scales = seen[:, -len(RUNTIMES) :], seen[:, FIRST_SCALE : FIRST_SCALE + len(SCALES)]
     first, second = len(EXECUTORS), len(EXECUTORS) * (1 + len(RUNTIMES))
-    found = executors @ (shared[:first] + own) + by_runtime @ shared[first:second] + by_scale @ shared[second:]
+    by_runtime = ((executors @ shared[first:second].reshape(first, -1)) * runtimes).sum(1)
+    by_scale = ((executors @ shared[second:].reshape(first, -1)) * scales).sum(1)
+    found = executors @ (shared[:first] + own) + by_runtime + by_scale
     return found * (1 - executors[:, EXECUTORS.index("other")])
 
 
 def _executors(seen: Any) -> Any:
     return seen[:, FEATURES : FEATURES + len(EXECUTORS)]
-
-
-def _pairs(one: Any, other: Any) -> Any:
-    return (one[:, :, None] * other[:, None, :]).reshape(len(one), -1)

@@ -26,18 +26,32 @@ LEVELS = 4
 UNSAID, UNSAID_SCALED = 0.1, 0.3
 
 
-def kinds(family: Array, dtype: Array, scale: Array, predicted_s: Array) -> Array:
-    """Names of the finest kind of each row, `gemm|bfloat16|block|small`; codes of types and scales as in `table`."""
-    size = np.where(predicted_s < SMALL_S, "small", "large")
-    columns = (family, np.array(TYPES)[dtype], np.array(SCALES)[scale], size)
-    return np.array(["|".join(row) for row in zip(*columns, strict=True)])
+def kinds(family: str, dtype: Array, scale: Array, predicted_s: Array) -> tuple[Array, Array]:
+    """Names of the finest kinds in rows of a family, as `gemm|bfloat16|block|small`, and the place of each row in them.
+
+    `dtype` and `scale` are codes as in `table`.
+    """
+    code = (dtype.astype(np.int64) * len(SCALES) + scale) * 2 + (predicted_s < SMALL_S)
+    found, place = np.unique(code, return_inverse=True)
+    names = [_name(family, *divmod(int(each), 2)) for each in found]
+    return np.array(names), place
+
+
+def _name(family: str, typed: int, small: int) -> str:
+    dtype, scale = divmod(typed, len(SCALES))
+    return "|".join((family, TYPES[dtype], SCALES[scale], "small" if small else "large"))
 
 
 def of_samples(found: Samples, predicted_s: Array) -> Array:
-    """`kinds` of samples."""
+    """The kind of every sample."""
     scale = found.seen[:, FIRST_SCALE : FIRST_SCALE + len(SCALES)].argmax(1)
     dtype = found.seen[:, FIRST_SCALE + len(SCALES) : FEATURES].argmax(1)
-    return kinds(found.family, dtype, scale, predicted_s)
+    result = np.empty(len(scale), dtype=object)
+    for family in np.unique(found.family):
+        rows = np.flatnonzero(found.family == family)
+        names, place = kinds(str(family), dtype[rows], scale[rows], predicted_s[rows])
+        result[rows] = names[place]
+    return result.astype(str)
 
 
 def fit(kind: Array, error: Array, device: Array, generation: Sequence[str]) -> dict[str, float]:

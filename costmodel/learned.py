@@ -74,10 +74,10 @@ class Learned:
             name = FAMILIES[code]
             found = self.model.network.answer(rows.take(places), chip, self._executor(name, executor), self.latent)
             seconds[places], watts[places], launch[places] = found.latency_s, found.power_w, found.launch_s
-            family = np.full(len(places), SIMILAR.get(name, name))
-            kind = intervals.kinds(family, rows.dtype[places], rows.scale[places], found.latency_s)
+            asked = rows.dtype[places], rows.scale[places], found.latency_s
+            kinds, place = intervals.kinds(SIMILAR.get(name, name), *asked)
             for number, quantity in enumerate(("latency", "energy")):
-                spreads[number, places] = self._spread(quantity, kind, chip, away) + found.log_spread
+                spreads[number, places] = self._spread(quantity, kinds, chip, away)[place] + found.log_spread
         return Prediction(seconds, seconds * watts, launch, *spreads)
 
     def query(self, kernel: Kernel, target: Target, executor: Executor) -> Cost | Unknown:

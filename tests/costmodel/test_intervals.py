@@ -50,5 +50,7 @@ def test_what_is_not_known_falls_back_to_what_is():
 
 
 def test_kinds_say_what_a_kernel_is():
-    codes = np.array([TYPES.index("bfloat16")]), np.array([SCALES.index("")])
-    assert intervals.kinds(np.array(["gemm"]), *codes, np.array([1e-6])).tolist() == ["gemm|bfloat16||small"]
+    dtype = np.array([TYPES.index("bfloat16"), TYPES.index("float8"), TYPES.index("bfloat16")])
+    scale = np.array([SCALES.index(""), SCALES.index("block"), SCALES.index("")])
+    names, place = intervals.kinds("gemm", dtype, scale, np.array([1e-6, 1e-3, 2e-6]))
+    assert names[place].tolist() == ["gemm|bfloat16||small", "gemm|float8|block|large", "gemm|bfloat16||small"]
