@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 pytest.importorskip("pandas")
@@ -39,7 +38,7 @@ def test_scores_stand_beside_baselines_on_the_same_rows(found):
     mine, trees, roofline = (scores["nvidia-h100-sxm", name] for name in ("eopt", "trees", "roofline"))
     assert mine.rows == trees.rows == 250
     assert 0 <= mine.coverage <= 1 < mine.width
-    assert mine.interval_score >= np.log(mine.width) * (1 - 1e-9), "one width for all rows, and penalties are positive"
+    assert mine.interval_score > 0, "small and large kernels have widths of their own, so it is not the median's"
     assert roofline.coverage is None and roofline.interval_score is None
     assert mine.mean_ape < roofline.mean_ape, "half of the peak is learnt from the other devices"
 
