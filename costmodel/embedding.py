@@ -85,16 +85,16 @@ def device(target: Target) -> Device:
     rates = {dtype: _rate(dtype, sheet) for dtype in WIDER}
     held = min(1.0, target.clock_hz / sheet.clock_boost_hz) if target.clock_hz else 1.0
     voltage = ((1 + held) / 2) ** 2  # energy per operation falls with the square of the voltage
-    headroom_w = max(sheet.tdp_w - sheet.idle_w, 0.1 * sheet.tdp_w)
+    above_idle_w = headroom_w(sheet.tdp_w, sheet.idle_w)
     off = sum(abs(np.log(factor)) for name, factor in sheet.imputed.items() if name in _MATTERS)
     return Device(
         target.name,
         target.arch,
         target.vendor,
         rates,
-        {dtype: voltage * _joules(used, sheet) * rate / headroom_w for dtype, (rate, used) in rates.items()},
+        {dtype: voltage * _joules(used, sheet) * rate / above_idle_w for dtype, (rate, used) in rates.items()},
         sheet.vector["float32"],
-        voltage * _vector_joules("float32", sheet) * sheet.vector["float32"] / headroom_w,
+        voltage * _vector_joules("float32", sheet) * sheet.vector["float32"] / above_idle_w,
         sheet.bandwidth_bytes_per_s,
         sheet.llc_bytes,
         sheet.llc_bandwidth_bytes_per_s,
@@ -108,6 +108,11 @@ def device(target: Target) -> Device:
         tuple(sorted(sheet.imputed)),
         target.arch in BLOCK_SCALED,
     )
+
+
+def headroom_w(tdp_w: float, idle_w: float) -> float:
+    """W that TDP leaves above idle, a tenth of it at least."""
+    return max(tdp_w - idle_w, 0.1 * tdp_w)
 
 
 _MATTERS = ("cores", "clock_hz", "llc_bytes", "tdp_w", "bandwidth_bytes_per_s")

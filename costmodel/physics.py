@@ -31,8 +31,7 @@ MOST_POWER = 1.03  # boards overshoot their limit a little
 
 def latency(xp: Any, kernel_s: Any, gap_s: Any) -> Any:
     """Seconds from one kernel to the next: its own, or the host's until it has launched another, whichever is more."""
-    longer = xp.maximum(kernel_s, gap_s)
-    return longer * ((kernel_s / longer) ** OVERLAP + (gap_s / longer) ** OVERLAP) ** (1 / OVERLAP)
+    return smooth_maximum(xp, kernel_s, gap_s, OVERLAP)
 
 
 def busy_s(xp: Any, outputs: Any, quantities: Any, product: bool) -> Any:
@@ -51,8 +50,7 @@ def busy_s(xp: Any, outputs: Any, quantities: Any, product: bool) -> Any:
     throttled = (1 + (demand * xp.exp(log_u)) ** 4) ** (THROTTLE / 4)
     compute_s = work_s * xp.exp(-log_u) * throttled
     p = SHARPNESS[0] + (SHARPNESS[1] - SHARPNESS[0]) * sigmoid(xp, outputs[:, 2])
-    longer = xp.maximum(compute_s, memory_s)
-    return longer * ((compute_s / longer) ** p + (memory_s / longer) ** p) ** (1 / p)
+    return smooth_maximum(xp, compute_s, memory_s, p)
 
 
 def start_s(xp: Any, own: Any, shaped: Any, quantities: Any) -> Any:
@@ -88,6 +86,12 @@ def activity(xp: Any, quantities: Any, latency_s: Any) -> Any:
     duration = xp.log(latency_s / 1e-5)
     shares = [xp.clip(compute, 0.0, 1.5), xp.clip(memory, 0.0, 3.0), duration / 3, xp.tanh(latency_s / 1e-5)]
     return xp.stack([*logs, *shares], 1)
+
+
+def smooth_maximum(xp: Any, one: Any, other: Any, p: Any) -> Any:
+    """(one^p + other^p)^(1/p): the longer of two, and up to 2^(1/p) times it where they are alike."""
+    longer = xp.maximum(one, other)
+    return longer * ((one / longer) ** p + (other / longer) ** p) ** (1 / p)
 
 
 def sigmoid(xp: Any, x: Any) -> Any:

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from eopt.costmodel.intervals import COVERAGE
 from eopt.costmodel.samples import Samples
 from eopt.costmodel.siblings import sibling
 
 Array = np.ndarray[Any, Any]
 FEWEST = 10
-COVERAGE = 0.9
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from eopt.costmodel.physics import smooth_maximum
 from eopt.costmodel.whole_sum import CAUSES, PARTS, QUANTISERS, Sums
 from eopt.ir.errors import InputError
 
@@ -92,9 +93,7 @@ def latency(head: Head, sums: Sums) -> Array:
     launches = sums.launches + EXTRA_LAUNCHES * (sums.quantised @ head.vector("launch", QUANTISERS))
     each = LAUNCH_S * np.exp(head["launch"] + head["launch training"] * sums.training)
     waiting = launches * each * sums.hosted
-    longer = np.maximum(working, waiting)
-    shares = (working / longer) ** OVERLAP + (waiting / longer) ** OVERLAP
-    return np.asarray(longer * shares ** (1 / OVERLAP))
+    return np.asarray(smooth_maximum(np, working, waiting, OVERLAP))
 
 
 def power(head: Head, sums: Sums, latency_s: Array) -> Array:
@@ -121,12 +120,8 @@ def fit(sums: Sums, measured: Measured) -> Head:
     if not len(sums):
         return PRIOR
     penalty = np.array(list(_PENALTY.values()))
-    weights = (
-        1
-        / np.sqrt(np.unique(measured.group, return_counts=True)[1])[
-            np.searchsorted(np.unique(measured.group), measured.group)
-        ]
-    )
+    _, place, counts = np.unique(measured.group, return_inverse=True, return_counts=True)
+    weights = 1 / np.sqrt(counts[place])
 
     def residuals(values: Array) -> Array:
         return np.concatenate([*(weights * error for error in errors(Head(values), sums, measured)), penalty * values])

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from eopt.backends.target import Target
-from eopt.costmodel.embedding import device
+from eopt.costmodel.embedding import device, headroom_w
 from eopt.costmodel.energy import DEFAULT_MEMORY_PJ, LLC_PJ, MEMORY_PJ, PICO, process_scale
 from eopt.costmodel.learned import BACK_TO_BACK
 from eopt.costmodel.network import Network
@@ -110,10 +110,10 @@ def _causes(kernels: Table, counts: Array, target: Target) -> list[float]:
     """Joules of arithmetic at the voltage of the clock, of bytes from memory, and of all bytes through the cache."""
     chip = device(target)
     amounts = quantities(kernels, chip)
-    headroom_w = max(chip.tdp_w - chip.idle_w, 0.1 * chip.tdp_w)
-    matrix = amounts[:, 0] * amounts[:, 7] * headroom_w * counts
+    above_idle_w = headroom_w(chip.tdp_w, chip.idle_w)
+    matrix = amounts[:, 0] * amounts[:, 7] * above_idle_w * counts
     narrow = np.isin(np.array(TYPES)[kernels.dtype], _NARROW)
-    vector = amounts[:, 1] * counts * chip.vector_demand * headroom_w
+    vector = amounts[:, 1] * counts * chip.vector_demand * above_idle_w
     total = (kernels.activation_bytes + kernels.weight_bytes) * counts
     kept = kernels.activation_bytes + kernels.weight_bytes <= chip.llc_bytes
     dram = np.where(kept, kernels.weight_bytes * counts, total)
