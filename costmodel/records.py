@@ -196,10 +196,10 @@ def _short(op: str, inputs: Shapes, numbers: _Format, attrs: str) -> Kernel | No
         return None
     _attributes(op, attrs)  # refuses what ONNX would
     result = broadcast(shapes) if op in elementwise.PER_ELEMENT else shapes[0]
-    elements = prod(result)
-    if not 0 < elements < _EXACT // 32:
+    elements, counts = prod(result), [prod(shape) for shape in shapes]
+    if not elements or max(elements, *counts) >= _EXACT // 32:
         return None
-    read = sum([prod(shape) * numbers.dtype.bits / 8 for shape in shapes])
+    read = sum([count * numbers.dtype.bits / 8 for count in counts])
     return _made(op, (Unit.VECTOR, kind, float(per_element * elements)), read, 0.0, None, elements, shapes[0], numbers)
 
 
