@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from eopt.costmodel.network import Network
+from eopt.costmodel.whole_head import Head
 from eopt.ir.errors import InputError, OutputError
 
-VERSION = 2
+VERSION = 3
 ARRAYS, ABOUT = "model.safetensors", "model.json"
 MAX_BYTES = 64 << 20
 VARIABLE = "EOPT_MODEL"  # a folder with another model than the one shipped
@@ -28,6 +29,8 @@ class Artifact:
         executors: by family, those it was trained on, most measured first.
         spread: by quantity (`latency`, `energy`) and kind of kernel (see `intervals`) the logarithm of half the 90 %
             interval on devices left out and on those trained on: `{"latency": {"gemm": {"unseen": 0.4, "known": 0.2}}}`
+        head, whole_spread: of whole models, and by quantity the logarithm of half their 90 % interval on devices left
+            out; None and nothing where no whole model was in the table.
         about: date, command, data fingerprint, settings, scores.
     """
 
@@ -35,6 +38,8 @@ class Artifact:
     executors: Mapping[str, tuple[str, ...]]
     spread: Mapping[str, Mapping[str, Mapping[str, float]]]
     about: Mapping[str, Any] = field(default_factory=dict)
+    head: Head | None = None
+    whole_spread: Mapping[str, float] = field(default_factory=dict)
 
 
 def save(artifact: Artifact, folder: Path) -> None:
@@ -53,6 +58,7 @@ def save(artifact: Artifact, folder: Path) -> None:
         "executors": {name: list(found) for name, found in artifact.executors.items()},
         "spread": artifact.spread,
         "about": artifact.about,
+        "whole": None if artifact.head is None else {"head": artifact.head.to_dict(), "spread": artifact.whole_spread},
     }
     arrays = encoded(dict(sorted(network.weights.items())))
     text = json.dumps(document, indent=1, sort_keys=True) + "\n"
@@ -102,7 +108,10 @@ def load(folder: Path) -> Artifact:
             raise InputError(f"{folder}: a model of version {document['version']}; this eopt reads {VERSION}")
         network = Network(weights, int(document["members"]), tuple(document["devices"]))
         executors = {name: tuple(found) for name, found in document["executors"].items()}
-        return Artifact(network, executors, document["spread"], document["about"])
+        whole = document["whole"] or {"head": None, "spread": {}}
+        head = Head.of(whole["head"]) if whole["head"] else None
+        spread = {name: float(whole["spread"][name]) for name in ("latency", "energy")} if head else {}
+        return Artifact(network, executors, document["spread"], document["about"], head, spread)
     except OSError as error:
         raise InputError(f"{folder}: no cost model here ({error.strerror})") from None
     except (SafetensorError, ValueError, KeyError, TypeError) as error:

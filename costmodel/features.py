@@ -44,6 +44,16 @@ def gemm_shape(view: OpView) -> tuple[int, int, int, int] | None:
     return _product_shape(view, y)
 
 
+def sharing(view: OpView) -> int:
+    """Heads of queries for each head of keys, of attention; 1 of anything else."""
+    if "Attention" not in view.op:
+        return 1
+    if len(view.outputs[0].shape) == 4 and len(view.inputs) > 1 and view.inputs[1]:
+        return max(1, view.input(0).shape[1] // max(1, view.inputs[1].shape[1]))
+    heads = int(view.attrs.get("q_num_heads", view.attrs.get("num_heads", 1)))
+    return max(1, heads // max(1, int(view.attrs.get("kv_num_heads", heads))))
+
+
 def _product_shape(view: OpView, y: Tensor) -> tuple[int, int, int, int]:
     described = spec(view.op, view.domain)
     flops = described.work(view).flops if described else 0.0
@@ -97,6 +107,7 @@ def kernel_of(
         gemm_shape(view) if matrix else None,
         max((tensor.numel for tensor in view.outputs), default=1),
         row=next((tensor.shape[-1] for tensor in view.inputs if tensor and tensor.shape), 1),
+        sharing=sharing(view),
     )
 
 

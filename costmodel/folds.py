@@ -60,15 +60,15 @@ def residuals(network: Network, found: Samples, latent: bool = False) -> Residua
     for place in np.unique(found.device):
         rows = np.flatnonzero(found.device == place)
         chip = device(targets.load(found.devices[place]))
-        rows = rows[np.isin(found.family[rows], _families(network))]
+        rows = rows[np.isin(found.family[rows], sorted(network.families()))]
         if not len(rows):
             continue
         seen, amounts, known = found.seen[rows], found.amounts[rows], network.embeddings(chip, latent)
         seconds = np.exp(network.log_seconds(found.family[rows], seen, amounts, known))
         latency[rows] = np.log(seconds / found.latency_s[rows])
         if f"0/{POWER}/w1" in network.weights:
-            given = np.exp(network.log_watts(seen, amounts, found.latency_s[rows], known, chip))
-            own = np.exp(network.log_watts(seen, amounts, seconds, known, chip))
+            given = np.exp(network.log_watts(seen, amounts, found.latency_s[rows], chip))
+            own = np.exp(network.log_watts(seen, amounts, seconds, chip))
             power[rows] = np.log(given / found.power_w[rows])
             energy[rows] = np.log(own * seconds / (found.power_w[rows] * found.latency_s[rows]))
     return Residuals(latency, power, energy)
@@ -79,7 +79,7 @@ def adapted(network: Network, found: Samples, shots: int, seed: int = 0) -> Arra
     error = np.full(len(found.latency_s), np.nan)
     rng = np.random.default_rng(seed)
     for place in np.unique(found.device):
-        rows = np.flatnonzero((found.device == place) & np.isin(found.family, _families(network)))
+        rows = np.flatnonzero((found.device == place) & np.isin(found.family, sorted(network.families())))
         if len(rows) <= 2 * shots:
             continue
         shown = rng.choice(rows, shots, replace=False)
@@ -90,7 +90,3 @@ def adapted(network: Network, found: Samples, shots: int, seed: int = 0) -> Arra
         logs = network.log_seconds(found.family[asked], found.seen[asked], found.amounts[asked], known)
         error[asked] = logs + learnt.offset - np.log(found.latency_s[asked])
     return error
-
-
-def _families(network: Network) -> list[str]:
-    return sorted({name.split("/")[1] for name in network.weights if name.endswith("/w1")} - {POWER})

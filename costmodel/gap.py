@@ -10,7 +10,7 @@ from math import log
 from typing import Any
 
 from eopt.costmodel import physics
-from eopt.costmodel.table import EXECUTORS, FEATURES, FIRST_SCALE, RUNTIMES, SCALES
+from eopt.costmodel.table import BACK_TO_BACK, EXECUTORS, FEATURES, FIRST_SCALE, RUNTIMES, SCALES
 
 # Before anything is learned, by executor: eager, captured, captured, compiled, a session, and kernels timed alone.
 LOG_KNOWN = tuple(log(seconds / physics.GAP_S) for seconds in (20e-6, 1e-6, 1e-6, 10e-6, 10e-6, 1e-8))
@@ -36,7 +36,7 @@ def learned(seen: Any, shared: Any, own: Any) -> Any:
     by_runtime = ((executors @ shared[first:second].reshape(first, -1)) * runtimes).sum(1)
     by_scale = ((executors @ shared[second:].reshape(first, -1)) * scales).sum(1)
     found = executors @ (shared[:first] + own) + by_runtime + by_scale
-    return found * (1 - executors[:, EXECUTORS.index("other")])
+    return found * (1 - executors[:, EXECUTORS.index(BACK_TO_BACK)])
 
 
 def _executors(seen: Any) -> Any:

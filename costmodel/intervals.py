@@ -71,7 +71,7 @@ def fit(kind: Array, error: Array, device: Array, generation: Sequence[str]) -> 
             rows = np.flatnonzero((above == name)[place])
             if len(rows) < FEWEST:
                 continue
-            own = max(_quantile(error[rows], device[rows]), 1e-3)
+            own = max(half(error[rows], device[rows]), 1e-3)
             count = len({generation[number] for number in np.unique(device[rows])})
             result[name] = _leaning(own, result.get(_parent(name)), count)
     return result
@@ -94,7 +94,8 @@ def _leaning(own: float, above: float | None, generations: int) -> float:
     return own if above is None else exp(share * log(own) + (1 - share) * log(above))
 
 
-def _quantile(errors: Array, device: Array) -> float:
+def half(errors: Array, device: Array) -> float:
+    """Half of the interval that holds the share `COVERAGE` of absolute errors, each device counting the same."""
     counts = np.bincount(device)[device]
     order = np.argsort(errors)
     mass = np.cumsum(1.0 / counts[order])

@@ -11,21 +11,20 @@ import numpy as np
 
 from eopt.backends.executor import Executor
 from eopt.backends.target import Target
-from eopt.costmodel import artifact, intervals
+from eopt.costmodel import artifact, intervals, whole_head
 from eopt.costmodel.artifact import Artifact
 from eopt.costmodel.embedding import Device, device
 from eopt.costmodel.network import SIMILAR
 from eopt.costmodel.prior import Prior
-from eopt.costmodel.query import Basis, Cost, CostModel, Interval, Kernel, Unknown
+from eopt.costmodel.query import Basis, Cost, CostModel, Interval, Kernel, Unknown, Whole
 from eopt.costmodel.samples import KINDS
-from eopt.costmodel.table import FAMILIES, Table, table
+from eopt.costmodel.table import BACK_TO_BACK, FAMILIES, Table, table
+from eopt.costmodel.whole_sum import summed
 
 Array = np.ndarray[Any, Any]
 FAR = 1.5  # from the nearest known device, in units of the spread between known devices: what is beyond extrapolates
 WIDEN = 0.25  # logarithm of half an interval for each unit of distance
 UNTRIED_SPREAD = log(3.0)
-BACK_TO_BACK = "other"
-"""Kernels as a profiler times them alone."""
 # Engines that were not measured launch like one that was: each operator from the host, or from a captured graph.
 ALIKE = {"torch-compile": "torch", "onnxruntime-cuda": "torch", "onnxruntime": "torch", "tvm": "torch"}
 
@@ -105,6 +104,25 @@ class Learned:
             assert isinstance(estimate, Cost)
             prior[place] = _cost(found, row, estimate, executor, basis, reasons)
         return prior
+
+    def whole(
+        self, kernels: Sequence[Kernel], counts: Sequence[int], target: Target, executor: Executor, training: bool
+    ) -> Whole | None:
+        """See `WholeCostModel.whole`: by the head fitted to whole models."""
+        head = self.model.head
+        if head is None or not kernels or not all(self.covers(kernel, target) for kernel in kernels):
+            return None
+        rows = table([settled(kernel, executor) for kernel in kernels])
+        found = whole_head.apply(
+            head, summed(self.model.network, rows, np.array(counts), target, not executor.captured, training)
+        )
+        chip = device(target)
+        further = WIDEN * max(0.0, self.distance(chip)[0] - FAR) + 0.5 * chip.log_uncertainty
+        seconds, joules = (
+            _around(float(found[name][0]), self.model.whole_spread[quantity] + further)
+            for name, quantity in (("latency_s", "latency"), ("energy_j", "energy"))
+        )
+        return Whole(seconds, joules)
 
     def basis(self, target: Target) -> tuple[Basis, tuple[str, ...]]:
         """`predicted` near devices it knows, `extrapolated` far from all of them, and what was assumed."""

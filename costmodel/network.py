@@ -14,12 +14,15 @@ import numpy as np
 
 from eopt.costmodel import gap, physics
 from eopt.costmodel.embedding import Device
-from eopt.costmodel.table import FAMILIES, FEATURES, PRODUCTS, Table, features, quantities
+from eopt.costmodel.table import EXECUTORS, FAMILIES, FEATURES, PRODUCTS, Table, features, quantities
 
 Array = np.ndarray[Any, Any]
 SIMILAR = {"move": "pointwise"}
 """Families without measurements of their own, and whose network answers for them."""
 POWER = "power"
+DENSE = FEATURES + EXECUTORS.index("tensorrt")
+"""Column of who measures with hardly a gap: its boards read up to twice the watts on kernels below 20 µs."""
+POWER_INPUTS = FEATURES + 1 + physics.ACTIVITY
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,10 @@ class Network:
     members: int
     devices: tuple[str, ...]
 
+    def families(self) -> set[str]:
+        """Those it answers for."""
+        return {name.split("/")[1] for name in self.weights if name.endswith("/w1")} - {POWER}
+
     def sheet(self, member: int, chip: Device) -> Array:
         """float32[size] of what a sheet says."""
         part = f"{member}/encoder"
@@ -70,22 +77,20 @@ class Network:
         found = [self.seconds(member, rows.family, seen, amounts, z) for member, z in enumerate(known)]
         logs = np.log([seconds for seconds, _ in found])
         latency_s = np.exp(logs.mean(0))
-        log_w = self.log_watts(seen, amounts, latency_s, known, chip)
+        log_w = self.log_watts(seen, amounts, latency_s, chip)
         return Answer(latency_s, np.exp(log_w), np.mean([launch for _, launch in found], axis=0), logs.std(0))
-
-    def power(self, rows: Table, chip: Device, executor: str, latency_s: Array, latent: bool = True) -> Array:
-        """Watts when the latency is known."""
-        amounts, seen = quantities(rows, chip), features(rows, chip, executor)
-        return np.asarray(np.exp(self.log_watts(seen, amounts, latency_s, self.embeddings(chip, latent), chip)))
 
     def log_seconds(self, family: Array, seen: Array, amounts: Array, known: Sequence[Array]) -> Array:
         """The mean of the members, which have these embeddings."""
         each = [np.log(self.seconds(member, family, seen, amounts, z)[0]) for member, z in enumerate(known)]
         return np.asarray(np.mean(each, axis=0))
 
-    def log_watts(self, seen: Array, amounts: Array, latency_s: Array, known: Sequence[Array], chip: Device) -> Array:
-        """The same of watts, given the latency."""
-        each = [np.log(self.watts(member, seen, amounts, latency_s, z, chip)) for member, z in enumerate(known)]
+    def log_watts(self, seen: Array, amounts: Array, latency_s: Array, chip: Device) -> Array:
+        """The same of watts, given the latency. Too few boards were read for an embedding to have a say in it."""
+        inputs = np.asarray(power_inputs(np, seen, amounts, latency_s), dtype=np.float32)
+        nothing = np.empty(0, dtype=np.float32)
+        outputs = [self._run(f"{member}/{POWER}", inputs, nothing) for member in range(self.members)]
+        each = [np.log(physics.power(np, found.astype(np.float64), chip.tdp_w, chip.held)) for found in outputs]
         return np.asarray(np.mean(each, axis=0))
 
     def seconds(self, member: int, family: Array, seen: Array, amounts: Array, z: Array) -> tuple[Array, Array]:
@@ -103,12 +108,6 @@ class Network:
             launch[rows] = seconds[rows] - busy_s
         return seconds, launch
 
-    def watts(self, member: int, seen: Array, amounts: Array, latency_s: Array, z: Array, chip: Device) -> Array:
-        """One member's watts, given the latency."""
-        busy = physics.activity(np, amounts, latency_s).astype(np.float32)
-        outputs = self._run(f"{member}/{POWER}", np.concatenate([seen[:, :FEATURES], busy], axis=1), z[:-1])
-        return np.asarray(physics.power(np, outputs.astype(np.float64), chip.tdp_w, chip.held))
-
     def _gap_s(self, member: int, part: str, seen: Array, host: float) -> Array:
         learned = gap.learned(seen, self.weights[f"{member}/gap"], self.weights[f"{part}/gap"])
         return np.asarray(physics.gap_s(np, gap.log_known(np, seen), learned + host), dtype=np.float64)
@@ -121,6 +120,12 @@ class Network:
         hidden = _silu(inputs @ first[:, :width].T + (first[:, width:] @ z + w[f"{part}/b1"]))
         hidden = _silu(hidden @ w[f"{part}/w2"].T + w[f"{part}/b2"])
         return np.asarray(hidden @ w[f"{part}/w3"].T + w[f"{part}/b3"])
+
+
+def power_inputs(xp: Any, seen: Any, amounts: Any, latency_s: Any) -> Any:
+    """(n, POWER_INPUTS) of kernels that take so long; `seen` as in `table.features`."""
+    busy = physics.activity(xp, amounts, latency_s)
+    return xp.concatenate([seen[:, :FEATURES], seen[:, DENSE : DENSE + 1], busy], 1)
 
 
 def _silu(x: Array) -> Array:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 KERNEL_OUTPUTS, POWER_OUTPUTS = 5, 2
+ACTIVITY = 6  # features of how busy the chip is
 CLOCK = 8  # column of the quantities
 LOG_COMPUTE = (-4.5, 0.0)  # logarithm of the share of the peak rate, lowest and highest
 LOG_MEMORY = (-3.4, 0.1)  # of the bandwidth; a little above 1 as sheets round

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from eopt.backends.executor import Executor
 from eopt.backends.target import Target
@@ -34,6 +34,14 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
+class Whole:
+    """Latency and gross energy of one execution of a whole model: its kernels, and all that is between them."""
+
+    latency_s: Interval
+    energy_j: Interval
+
+
+@dataclass(frozen=True, slots=True)
 class Kernel:
     """A concrete kernel: what is executed at once, an operator or a fused group.
 
@@ -48,6 +56,7 @@ class Kernel:
         math: arithmetic of float32 products, ieee or tf32; '' leaves it to the executor.
         row: elements along the last axis of what it reads: normalisations and softmax go over rows.
         weight_bits: of weights, or of keys and values, where they differ from the arithmetic; 0 where they do not.
+        sharing: heads of queries that share the keys of one head.
     """
 
     name: str
@@ -60,6 +69,7 @@ class Kernel:
     math: str = ""
     row: int = 1
     weight_bits: int = 0
+    sharing: int = 1
 
     @property
     def family(self) -> str:
@@ -118,6 +128,17 @@ def family(name: str, gemm: tuple[int, int, int, int] | None) -> str:
     described = spec(base, name.rpartition(".")[0])
     traits = described.traits if described else frozenset[Trait]()
     return "pointwise" if Trait.ELEMENTWISE in traits else "move"
+
+
+@runtime_checkable
+class WholeCostModel(Protocol):
+    """A cost model that also says what a model takes whole, which is not the sum of its kernels."""
+
+    def whole(
+        self, kernels: Sequence[Kernel], counts: Sequence[int], target: Target, executor: Executor, training: bool
+    ) -> Whole | None:
+        """All kernels of one execution or step, and how often each runs; None where it cannot say."""
+        ...
 
 
 class CostModel(Protocol):

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from math import prod
 from typing import Any, NamedTuple
 
-from eopt.costmodel.features import gemm_shape
+from eopt.costmodel import experts
+from eopt.costmodel.features import gemm_shape, sharing
 from eopt.costmodel.query import Kernel, Unknown
 from eopt.costmodel.results import broadcast, result_shapes
 from eopt.costmodel.training import backward
 from eopt.ir.errors import EoptError, InputError, UsageError
 from eopt.ir.node import Attrs
-from eopt.ir.ops import OpView, Tensor, Unit, spec
+from eopt.ir.ops import OpView, Tensor, Unit, Work, spec
 from eopt.ir.opset import elementwise, norm
 from eopt.ir.opset.shared import SOFTMAX
 from eopt.ir.types import DType
@@ -297,19 +299,22 @@ def _kernel(view: OpView, numbers: _Format, given: Mapping[str, Any]) -> Kernel:
     if work.unit is Unit.MATRIX:
         weights = sum(tensor.nbytes for place, tensor in tensors if place in _WEIGHTS.get(view.op, ()))
         weights = min(weights, read)
+    if view.op == "MoE":
+        work, weights = _of_rank(view, work, given)
+        read = work.read_bytes
     if view.op == "Attention":
         weights = 0.0
-        read = _window_bytes(view, read, int(given.get("window", 0)))
+        read -= (1 - _touched(view, given) / max(1, view.input(1).shape[-2])) * _cached(view)
     extra = 1 + _SCALE_BYTES.get(numbers.scale, 0.0)
     name = f"{view.domain}.{view.op}" if view.domain else view.op
     matrix = work.unit is Unit.MATRIX
     flops = ((work.unit, work.dtype, work.flops),) if work.flops else ()
     elements = max((tensor.numel for tensor in view.outputs), default=1)
-    found, row = _problem(view) if matrix else None, (view.input(0).shape or (1,))[-1]
+    found, row = _problem(view, given) if matrix else None, (view.input(0).shape or (1,))[-1]
     gemm = found if found and all(found) else None  # nothing is multiplied where an extent is 0
     traffic = (read - weights) * extra + work.write_bytes, weights * extra
     bits = _weight_bits(view)
-    return Kernel(name, flops, *traffic, gemm, elements, numbers.scale, numbers.math, row, bits)
+    return Kernel(name, flops, *traffic, gemm, elements, numbers.scale, numbers.math, row, bits, sharing(view))
 
 
 def _weight_bits(view: OpView) -> int:
@@ -319,23 +324,38 @@ def _weight_bits(view: OpView) -> int:
     return held.dtype.bits if held is not None and held.dtype.bits < view.input(0).dtype.bits else 0
 
 
-def _window_bytes(view: OpView, read: float, window: int) -> float:
-    """Keys and values outside of the windows of all queries are not read."""
-    query, key = view.input(0), view.input(1)
-    rows, keys = query.shape[-2], key.shape[-2]
-    if not window or keys <= window + rows:
-        return read
-    unread = 1 - (window + rows) / keys
-    return read - unread * sum(tensor.nbytes for tensor in view.inputs[1:3] if tensor)
+def _touched(view: OpView, given: Mapping[str, Any]) -> int:
+    """Keys inside of the window of any query."""
+    keys, window = view.input(1).shape[-2], int(given.get("window", 0))
+    return min(keys, window + view.input(0).shape[-2]) if window else keys
 
 
-def _problem(view: OpView) -> tuple[int, int, int, int] | None:
+def _cached(view: OpView) -> float:
+    """Bytes of keys and values."""
+    return sum(tensor.nbytes for tensor in view.inputs[1:3] if tensor)
+
+
+def _problem(view: OpView, given: Mapping[str, Any]) -> tuple[int, int, int, int] | None:
     """Batch, m, n, k; of experts, those that are met and the tokens each gets."""
     if view.op != "MoE":
         found = gemm_shape(view)
         packed = view.op == "Attention" and len(view.input(0).shape) == 4
-        return (found[0], found[1], view.input(1).shape[-2], found[3]) if found and packed else found
-    x, first = view.input(0), view.input(2)
-    chosen = prod(x.shape[:-1]) * int(view.attrs.get("k", 1))
-    met = max(1, min(first.shape[0], chosen))
-    return met, max(1, chosen // met), first.shape[1], first.shape[2]
+        return (found[0], found[1], _touched(view, given), found[3]) if found and packed else found
+    first, load = view.input(2), _load(view, given)
+    return load.met, max(1, load.rows // load.met), first.shape[1], first.shape[2]
+
+
+def _load(view: OpView, given: Mapping[str, Any]) -> experts.Load:
+    """Of the rank that holds the weights, of as many experts as the router scores."""
+    tokens, scored, local = prod(view.input(0).shape[:-1]), view.input(1).shape[-1], view.input(2).shape[0]
+    return experts.load(tokens, int(view.attrs.get("k", 1)), max(scored, local), local, str(given.get("skew") or ""))
+
+
+def _of_rank(view: OpView, work: Work, given: Mapping[str, Any]) -> tuple[Work, float]:
+    """The specification knows of no other rank and no skew; the work of this one, and the bytes of its weights."""
+    load, held = _load(view, given), view.input(2).shape[0]
+    pairs = prod(view.input(0).shape[:-1]) * int(view.attrs.get("k", 1))
+    all_weights = sum(tensor.nbytes for place in _WEIGHTS["MoE"] if (tensor := view.optional(place)))
+    weights = load.met / held * all_weights
+    others = work.read_bytes - min(1.0, pairs / held) * all_weights
+    return replace(work, flops=work.flops * load.rows / pairs, read_bytes=others + weights), weights

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,11 @@ import numpy as np
 
 from eopt.costmodel import folds, intervals
 from eopt.costmodel.artifact import Artifact
+from eopt.costmodel.network import Network
 from eopt.costmodel.samples import Samples, samples, thinned
 from eopt.costmodel.train import Settings, train
+from eopt.costmodel.whole_fit import WholeFit
+from eopt.costmodel.wholes import Wholes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,9 +45,16 @@ class Recipe:
 
 
 def release(
-    frame: pd.DataFrame, recipe: Recipe, command: str, progress: Progress = lambda label, done, total: None
+    frame: pd.DataFrame,
+    recipe: Recipe,
+    command: str,
+    progress: Progress = lambda label, done, total: None,
+    wholes: Wholes | None = None,
 ) -> Artifact:
     """Train on a table of measurements.
+
+    Args:
+        wholes: models that were measured whole; without them there is no head for these.
 
     Raises:
         ValueError: nothing is left to train on.
@@ -52,7 +62,8 @@ def release(
     found = drawn(frame, recipe)
     found = found.take(~folds.left_out(found, recipe.exclude_devices, recipe.exclude_generations))
     network = train(found, recipe.settings, progress)
-    unseen = cross(found, recipe, progress)
+    judged = WholeFit(wholes.take(_kept(wholes, recipe))) if wholes else None
+    unseen = cross(found, recipe, progress, seen=judged.leave_out if judged else _nothing)
     known = folds.residuals(network, found, latent=True)
     spread = {
         quantity: _both(spreads(found, unseen, quantity), spreads(found, known, quantity))
@@ -68,7 +79,19 @@ def release(
         "scores": scores(found, unseen),
         "machine": platform.machine(),
     }
-    return Artifact(network, _executors(found), spread, about)
+    if judged is None:
+        return Artifact(network, _executors(found), spread, about)
+    about["wholes"] = judged.about()
+    return Artifact(network, _executors(found), spread, about, judged.head(network), judged.spread())
+
+
+def _kept(wholes: Wholes, recipe: Recipe) -> Array:
+    gone = wholes.frame["device"].isin(recipe.exclude_devices)
+    return np.asarray(~(gone | wholes.frame["generation"].isin(recipe.exclude_generations)))
+
+
+def _nothing(network: Network, generations: Sequence[str]) -> None:
+    """Nobody looks at the networks of the folds."""
 
 
 def drawn(frame: pd.DataFrame, recipe: Recipe) -> Samples:
@@ -76,11 +99,18 @@ def drawn(frame: pd.DataFrame, recipe: Recipe) -> Samples:
     return samples(thinned(frame, recipe.cap, recipe.settings.seed))
 
 
-def cross(found: Samples, recipe: Recipe, progress: Progress, groups: int | None = None) -> folds.Residuals:
+def cross(
+    found: Samples,
+    recipe: Recipe,
+    progress: Progress,
+    groups: int | None = None,
+    seen: Callable[[Network, Sequence[str]], None] = _nothing,
+) -> folds.Residuals:
     """Residuals of every sample by a model that saw no device of its generation.
 
     Args:
         groups: leave generations out in so many groups, which is quicker and a little pessimistic; else one by one.
+        seen: told of every network and the generations it has not seen.
     """
     parts = [np.full(len(found.latency_s), np.nan) for _ in range(3)]
     shorter = replace(recipe.settings, members=1, steps=recipe.fold_steps)
@@ -93,6 +123,7 @@ def cross(found: Samples, recipe: Recipe, progress: Progress, groups: int | None
         held = folds.residuals(network, found.take(gone))
         for whole, part in zip(parts, (held.latency, held.power, held.energy), strict=True):
             whole[gone] = part
+        seen(network, group)
         progress("generations left out", number + 1, len(names))
     return folds.Residuals(*parts)
 

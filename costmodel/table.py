@@ -24,6 +24,8 @@ FAMILIES = ("gemm", "conv", "attention", "decode", "moe", "norm", "softmax", "po
 TYPES = ("float64", "float32", "tf32", "float16", "bfloat16", "float8", "float4", "int8", "int4")
 SCALES = ("", "tensor", "channel", "block", "nvfp4", "mx")
 EXECUTORS = ("torch", "vllm", "tensorrt", "torch-compile", "onnxruntime", "other")
+BACK_TO_BACK = "other"
+"""Among the executors: kernels as a profiler times them alone."""
 RUNTIMES = ("amd", "intel")  # vendors whose launches go through another runtime than CUDA
 TILES = ((256, 128, 1.0), (128, 128, 0.95), (128, 64, 0.85), (64, 64, 0.7))  # rows, columns, share of the best rate
 BY_ROW = ("norm", "softmax")
@@ -41,7 +43,7 @@ class Table:
         problem: float64[n, 4], batch, m, n and k of a product; 1, rows, row length and 1 elsewhere, the row of
             elementwise work being one element.
         elements: of the largest result.
-        weight_bits: as in `Kernel`.
+        weight_bits, sharing: as in `Kernel`.
     """
 
     family: Array
@@ -54,6 +56,7 @@ class Table:
     problem: Floats
     elements: Floats
     weight_bits: Array
+    sharing: Floats
 
     def __len__(self) -> int:
         return len(self.family)
@@ -66,13 +69,13 @@ class Table:
 def table(kernels: Sequence[Kernel]) -> Table:
     """The columns of a list of kernels."""
     count = len(kernels)
-    numbers = np.empty((count, 9))
+    numbers = np.empty((count, 10))
     codes = np.empty((count, 4), dtype=np.int8)
     for row, kernel in enumerate(kernels):
         codes[row], numbers[row] = _row(kernel)
     return Table(
         codes[:, 0], codes[:, 1], codes[:, 2], numbers[:, 0], numbers[:, 1], numbers[:, 2], numbers[:, 3],
-        numbers[:, 4:8], numbers[:, 8], codes[:, 3],
+        numbers[:, 4:8], numbers[:, 8], codes[:, 3], numbers[:, 9],
     )  # fmt: skip
 
 
@@ -91,7 +94,7 @@ def _row(kernel: Kernel) -> tuple[tuple[int, int, int, int], tuple[float, ...]]:
     scale = SCALES.index(kernel.scale) if kernel.scale in SCALES else 0
     traffic = (kernel.activation_bytes, kernel.weight_bytes)
     codes = FAMILIES.index(family), TYPES.index(name), scale, kernel.weight_bits
-    return codes, (matrix, vector, *traffic, *problem, kernel.elements)
+    return codes, (matrix, vector, *traffic, *problem, kernel.elements, kernel.sharing)
 
 
 def _type(dtype: str, kernel: Kernel) -> str:
@@ -109,8 +112,8 @@ def quantities(rows: Table, chip: Device) -> Floats:
     cache bytes, the logarithm of the share of the chip that whole tiles in whole waves keep busy, the power that the
     arithmetic would draw at the peak over what there is, and the clock in Hz."""
     rates = np.array([chip.rates[name][0] for name in TYPES])
-    total = rows.activation_bytes + rows.weight_bytes
-    busy = np.max([share * _waves(rows.problem, r, c, chip.cores)[0] for r, c, share in TILES], axis=0)
+    total, grid = rows.activation_bytes + rows.weight_bytes, _grid(rows)
+    busy = np.max([share * _waves(grid, r, c, chip.cores)[0] for r, c, share in TILES], axis=0)
     product = np.isin(rows.family, [FAMILIES.index(name) for name in PRODUCTS])
     on_matrix = np.where(product, rows.matrix_flops / rates[rows.dtype], 0.0)
     on_vector = (rows.vector_flops + np.where(product, 0.0, rows.matrix_flops)) / chip.vector_rate
@@ -132,14 +135,15 @@ def features(rows: Table, chip: Device, executor: str) -> Array:
     together."""
     batch, m, n, k = rows.problem.T
     total = np.maximum(rows.activation_bytes + rows.weight_bytes, 1.0)
-    large, small = (_waves(rows.problem, size, size, chip.cores) for size in (128, 64))
+    grid = _grid(rows)
+    large, small = (_waves(grid, size, size, chip.cores) for size in (128, 64))
     work = rows.matrix_flops + rows.vector_flops
     emulated = np.array([chip.rates[name][1] != name for name in TYPES])[rows.dtype]
     block = rows.scale == SCALES.index("block")
     columns = [
         _log2(large[1] / chip.cores) / 4, _log2(small[1] / chip.cores) / 4,
         np.log(np.maximum(large[0], 1e-4)), np.log(np.maximum(small[0], 1e-4)),
-        np.log(np.maximum(_waves(rows.problem, 256, 128, chip.cores)[0], 1e-4)),
+        np.log(np.maximum(_waves(grid, 256, 128, chip.cores)[0], 1e-4)),
         _log2(m) / 6 - 1, _log2(n) / 6 - 1.5, _log2(k) / 6 - 1.5, _log2(batch) / 5,
         _log2(total / chip.llc_bytes) / 6, _log2(rows.weight_bytes / chip.llc_bytes + 1e-6) / 6,
         _log2(work / total + 1e-3) / 5 - 1, _alignment(m), _alignment(n), _alignment(k),
@@ -150,7 +154,7 @@ def features(rows: Table, chip: Device, executor: str) -> Array:
     ]  # fmt: skip
     columns += [rows.scale == code for code in range(len(SCALES))]
     columns += [rows.dtype == code for code in range(len(TYPES))]
-    name = executor if executor in EXECUTORS else "other"
+    name = executor if executor in EXECUTORS else BACK_TO_BACK
     columns += [np.full(len(rows), name == known) for known in EXECUTORS]
     columns += [np.full(len(rows), chip.vendor == known) for known in RUNTIMES]
     return np.clip(np.stack(columns, axis=1).astype(np.float32), -4, 4)
@@ -159,6 +163,14 @@ def features(rows: Table, chip: Device, executor: str) -> Array:
 FIRST_SCALE = 24
 FEATURES = FIRST_SCALE + len(SCALES) + len(TYPES)
 LAUNCH = len(EXECUTORS) + len(RUNTIMES)
+
+
+def _grid(rows: Table) -> Floats:
+    """The product whose tiles fill the chip: of attention the second, by head of keys, which are summed over."""
+    attends = np.isin(rows.family, [FAMILIES.index(name) for name in ("attention", "decode")])
+    batch, m, n, k = rows.problem.T
+    second = np.stack([batch / rows.sharing, m * rows.sharing, k, n], axis=1)
+    return np.where(attends[:, None], second, rows.problem)
 
 
 def _waves(problem: Floats, rows: int, columns: int, cores: float) -> tuple[Floats, Floats]:

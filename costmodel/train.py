@@ -17,14 +17,13 @@ import numpy as np
 from eopt.backends import target as targets
 from eopt.costmodel import gap, physics
 from eopt.costmodel.embedding import SHEET_FEATURES, device
-from eopt.costmodel.network import POWER, Network
+from eopt.costmodel.network import DENSE, POWER, POWER_INPUTS, Network, power_inputs
 from eopt.costmodel.samples import GROUP, Samples
 from eopt.costmodel.table import EXECUTORS, FEATURES, PRODUCTS
 
 Array = np.ndarray[Any, Any]
 Progress = Callable[[str, int, int], None]
 FEWEST = 200  # samples of a family below which it gets no network
-ACTIVITY = 6
 SMALLEST = 8  # samples of one device in a batch
 FASTER = 10.0  # single numbers learn faster than layers
 HOST_DECAY, GAP_DECAY = 0.3, 0.003
@@ -95,8 +94,7 @@ class _Member:
         self.watts = torch.tensor(found.power_w, dtype=torch.float32)
         self.tdp_w = torch.tensor([device(targets.load(found.devices[place])).tdp_w for place in used])
         self.pools = _pools(found)
-        features = found.seen[:, :FEATURES]
-        self.varied = {name: _varied(features[np.concatenate(flat(pool))]) for name, pool in self.pools.items()}
+        self.varied = {name: _varied(name, found.seen[np.concatenate(flat(pool))]) for name, pool in self.pools.items()}
         self._build()
 
     def _build(self) -> None:
@@ -114,7 +112,7 @@ class _Member:
         for name in self.pools:
             inputs, outputs = FEATURES + size, physics.KERNEL_OUTPUTS
             if name == POWER:
-                inputs, outputs = inputs + ACTIVITY, physics.POWER_OUTPUTS
+                inputs, outputs = POWER_INPUTS, physics.POWER_OUTPUTS
             else:
                 self.shaped[name], self.own_start[name] = self._zeros(FEATURES), self._zeros(1)
                 self.own_gap[name] = self._zeros(len(EXECUTORS))
@@ -176,6 +174,15 @@ class _Member:
         )
 
     def _loss(self, name: str, rows: Any) -> Any:
+        error = self._power_error(rows) if name == POWER else self._latency_error(name, rows)
+        return self.torch.nn.functional.smooth_l1_loss(error, self.torch.zeros_like(error), beta=0.1)
+
+    def _power_error(self, rows: Any) -> Any:
+        inputs = power_inputs(self.torch, self.seen[rows], self.amounts[rows], self.log_s[rows].exp())
+        watts = physics.power(self.torch, self.parts[POWER](inputs), self.tdp_w[self.place[rows]])
+        return self.torch.log(watts / self.watts[rows])
+
+    def _latency_error(self, name: str, rows: Any) -> Any:
         torch, settings = self.torch, self.settings
         place = self.place[rows]
         blurred = self.sheets[place] + settings.noise * torch.randn(len(rows), self.sheets.shape[1])
@@ -183,20 +190,14 @@ class _Member:
         if settings.latent:
             # half of the time the sheet alone, as for a device nobody has measured
             z = z + self.latent(place) * (torch.rand(len(rows), 1) > 0.5)
-        seen, amounts, log_s = self.seen[rows], self.amounts[rows], self.log_s[rows]
+        seen, amounts = self.seen[rows], self.amounts[rows]
         inputs = seen[:, :FEATURES]
-        if name == POWER:
-            inputs = torch.cat([inputs, physics.activity(torch, amounts, log_s.exp())], 1)
         outputs = self.parts[name](torch.cat([inputs, z], 1))
-        if name == POWER:
-            error = torch.log(physics.power(torch, outputs, self.tdp_w[place]) / self.watts[rows])
-        else:
-            kernel_s = physics.busy_s(torch, outputs, amounts, name in PRODUCTS)
-            kernel_s = kernel_s + physics.start_s(torch, self.own_start[name], inputs @ self._shaped(name), amounts)
-            learned = gap.learned(seen, self.gap, self.own_gap[name]) + self.host(place)[:, 0]
-            gap_s = physics.gap_s(torch, gap.log_known(torch, seen), learned)
-            error = torch.log(physics.latency(torch, kernel_s, gap_s)) - log_s
-        return torch.nn.functional.smooth_l1_loss(error, torch.zeros_like(error), beta=0.1)
+        kernel_s = physics.busy_s(torch, outputs, amounts, name in PRODUCTS)
+        kernel_s = kernel_s + physics.start_s(torch, self.own_start[name], inputs @ self._shaped(name), amounts)
+        learned = gap.learned(seen, self.gap, self.own_gap[name]) + self.host(place)[:, 0]
+        gap_s = physics.gap_s(torch, gap.log_known(torch, seen), learned)
+        return torch.log(physics.latency(torch, kernel_s, gap_s)) - self.log_s[rows]
 
     def arrays(self) -> dict[str, Array]:
         """The weights as the artefact holds them; inputs that never varied get none."""
@@ -225,8 +226,10 @@ class _Member:
         first[:, fixed] = 0.0
 
 
-def _varied(seen: Array) -> tuple[Array, Array]:
-    return np.ptp(seen, axis=0) > 0, seen[0]
+def _varied(name: str, seen: Array) -> tuple[Array, Array]:
+    """Of the first inputs of a family, which vary, and the values of one sample."""
+    read = [*range(FEATURES), DENSE] if name == POWER else range(FEATURES)
+    return np.ptp(seen[:, read], axis=0) > 0, seen[0, read]
 
 
 def flat(pool: list[list[Array]]) -> list[Array]:

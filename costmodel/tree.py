@@ -17,7 +17,7 @@ from eopt.costmodel.features import kernel_of
 from eopt.costmodel.learned import current
 from eopt.costmodel.plan import Plan, PlannedKernel, constants, planned
 from eopt.costmodel.prior import Prior
-from eopt.costmodel.query import Cost, CostModel, Interval, Kernel, Unknown
+from eopt.costmodel.query import Cost, CostModel, Interval, Kernel, Unknown, Whole, WholeCostModel
 from eopt.ir.dims import filled, late, tried
 from eopt.ir.errors import UsageError
 from eopt.ir.garbage import uncollected
@@ -57,6 +57,7 @@ class Priced:
         free: operators that execute nothing (views, constants, absorbed dequantisations).
         parts: of a step of training, its costs by part: forward, backward, and the share of the weights that an
             operator is the first to read in the update.
+        whole: what the model takes whole; None where the cost model prices kernels only, or not all of them.
     """
 
     model: Model
@@ -65,6 +66,7 @@ class Priced:
     groups: Mapping[int, Group]
     free: frozenset[int]
     parts: Mapping[str, Mapping[int, Cost | Unknown]] = field(default_factory=dict)
+    whole: Whole | None = None
 
     @cached_property
     def known(self) -> dict[int, Cost]:
@@ -78,12 +80,22 @@ class Priced:
 
     @property
     def energy_j(self) -> Interval:
-        """Joules of one execution, the known part."""
-        return total([cost.energy_j for cost in self.known.values()])
+        """Joules of one execution; without a figure for the whole those of the operators that are known."""
+        return self.whole.energy_j if self.whole else self.operators_j
 
     @property
     def latency_s(self) -> Interval:
-        """Seconds of one execution, kernels back to back, the known part."""
+        """Seconds of one execution; without a figure for the whole those of the operators that are known."""
+        return self.whole.latency_s if self.whole else self.operators_s
+
+    @property
+    def operators_j(self) -> Interval:
+        """Joules of all operators that are known."""
+        return total([cost.energy_j for cost in self.known.values()])
+
+    @property
+    def operators_s(self) -> Interval:
+        """Seconds of all operators that are known, one after the other."""
         return total([cost.latency_s for cost in self.known.values()])
 
     @property
@@ -95,7 +107,7 @@ class Priced:
     def launch_share(self) -> float | None:
         """Share of the latency that is launch overhead."""
         launch = sum(cost.launch_s for cost in self.known.values())
-        return launch / self.latency_s.mid if self.known else None
+        return launch / self.operators_s.mid if self.known else None
 
     @property
     def terms(self) -> dict[str, float]:
@@ -185,20 +197,41 @@ def _price(model: Model, target: Target, executor: Executor, situation: Situatio
     trains = situation.phase == training.TRAINING
     plan = typed.get(planned, executor, target, trains)
     kernels = [_kernel(typed, kernel, plan, bound) for kernel in plan.kernels]
-    forward = _answers(plan, [kernel if isinstance(kernel, Unknown) else (kernel,) for kernel in kernels], situation)
+    runs = [kernel if isinstance(kernel, Unknown) else (kernel,) for kernel in kernels]
+    forward = _answers(plan, runs, situation)
     if not trains:
-        return Priced(model, situation, forward, plan.groups, plan.free)
+        return Priced(model, situation, forward, plan.groups, plan.free, {}, _whole(plan, [runs], [], situation))
     behind = [
         kernel if isinstance(kernel, Unknown) else training.backward(kernel, place.gradients)
         for place, kernel in zip(plan.kernels, kernels, strict=True)
     ]
+    update = _update(typed, plan, forward, situation)
     parts = {
         training.FORWARD: forward,
         training.BACKWARD: _answers(plan, behind, situation),
-        training.OPTIMIZER: _updates(typed, plan, forward, situation),
+        training.OPTIMIZER: _updates(update, situation),
     }
     costs = {uid: added([part[uid] for part in parts.values() if uid in part]) for uid in forward}
-    return Priced(model, situation, costs, plan.groups, plan.free, parts)
+    whole = _whole(plan, [runs, behind], [update[0]] if update else [], situation)
+    return Priced(model, situation, costs, plan.groups, plan.free, parts, whole)
+
+
+def _whole(
+    plan: Plan,
+    passes: Sequence[Sequence[tuple[Kernel, ...] | Unknown]],
+    once: Sequence[Kernel],
+    situation: Situation,
+) -> Whole | None:
+    """What all kernels of all passes take, and those that run once besides."""
+    model = situation.cost_model
+    runs = [(run, len(place.uids)) for each in passes for place, run in zip(plan.kernels, each, strict=True)]
+    if not isinstance(model, WholeCostModel) or any(isinstance(run, Unknown) for run, _ in runs):
+        return None
+    counted = [(kernel, count) for run, count in runs if not isinstance(run, Unknown) for kernel in run]
+    counted += [(kernel, 1) for kernel in once]
+    kernels, counts = [kernel for kernel, _ in counted], [count for _, count in counted]
+    trains = situation.phase == training.TRAINING
+    return model.whole(kernels, counts, situation.target, situation.executor, trains)
 
 
 def _answers(
@@ -215,18 +248,26 @@ def _answers(
     return costs
 
 
-def _updates(
+def _update(
     model: Model, plan: Plan, forward: Mapping[int, Cost | Unknown], situation: Situation
-) -> dict[int, Cost | Unknown]:
-    """One fused update of all weights, divided by what it moves for each kernel that reads some first."""
+) -> tuple[Kernel, dict[int, Kernel]] | None:
+    """One fused update of all weights, and by uid the part of it for each kernel that reads some first."""
     members = {op.uid: plan.groups[op.uid].members if op.uid in plan.groups else (op,) for op in model.leaves()}
     executed = {uid: found for uid, found in members.items() if uid in forward}
     weights = training.updated(model, executed, model.get(constants))
     rule = training.optimizer(situation.optimizer)
     if not weights:
-        return {}
+        return None
     kernels = {uid: training.update_kernel(model, names, rule) for uid, names in weights.items()}
     whole = training.update_kernel(model, [name for names in weights.values() for name in names], rule)
+    return whole, kernels
+
+
+def _updates(update: tuple[Kernel, dict[int, Kernel]] | None, situation: Situation) -> dict[int, Cost | Unknown]:
+    """Its cost, divided by what it moves for each."""
+    if update is None:
+        return {}
+    whole, kernels = update
     cost = situation.cost_model.query(whole, situation.target, situation.executor)
     return {uid: share_of(cost, kernel.activation_bytes / whole.activation_bytes) for uid, kernel in kernels.items()}
 

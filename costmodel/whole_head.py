@@ -12,7 +12,6 @@ times enter through sums, so what makes a kernel quicker never makes a model slo
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -53,19 +52,21 @@ class Head:
         """The factors of several kinds or causes."""
         return np.exp([self[f"{kind} {name}"] for name in names])
 
-    def to_json(self) -> str:
-        """Names and values."""
-        return json.dumps(dict(zip(NAMES, self.values.tolist(), strict=True)), indent=1)
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Head) and np.array_equal(self.values, other.values)
+
+    def to_dict(self) -> dict[str, float]:
+        """Values by name."""
+        return dict(zip(NAMES, self.values.tolist(), strict=True))
 
     @classmethod
-    def from_json(cls, text: str) -> Head:
-        """The head of such a text.
+    def of(cls, found: Mapping[str, Any]) -> Head:
+        """The head of such a mapping.
 
         Raises:
-            InputError: no JSON object of these names and numbers.
+            InputError: not a number for each name.
         """
         try:
-            found = json.loads(text)
             return cls(np.array([float(found[name]) for name in NAMES]))
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"head of whole models: {error}; it needs the numbers {', '.join(NAMES)}") from None

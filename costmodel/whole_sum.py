@@ -14,9 +14,8 @@ import numpy as np
 from eopt.backends.target import Target
 from eopt.costmodel.embedding import device, headroom_w
 from eopt.costmodel.energy import DEFAULT_MEMORY_PJ, LLC_PJ, MEMORY_PJ, PICO, process_scale
-from eopt.costmodel.learned import BACK_TO_BACK
 from eopt.costmodel.network import Network
-from eopt.costmodel.table import FAMILIES, PRODUCTS, TYPES, Table, quantities
+from eopt.costmodel.table import BACK_TO_BACK, FAMILIES, PRODUCTS, TYPES, Table, quantities
 
 Array = np.ndarray[Any, Any]
 QUANTISERS = ("bnb", "gptq")
@@ -24,8 +23,6 @@ QUANTISERS = ("bnb", "gptq")
 PARTS = ("narrow product", "wide product", "convolution", "attention", "vector", *QUANTISERS)
 CAUSES = ("narrow", "wide", "vector", "dram", "llc")
 FLOOR_S = 2e-6  # between two kernels of a stream, whatever they do
-SERVING = ("vllm", "tensorrt")
-"""Engines that launch from a captured graph, not operator by operator."""
 _NARROW = ("float16", "bfloat16", "float8", "float4", "int8", "int4")
 
 
@@ -70,7 +67,7 @@ def summed(
     kernels: Table,
     counts: Array,
     target: Target,
-    executor: str = "torch",
+    hosted: bool = True,
     training: bool = False,
     library: str = "",
 ) -> Sums:
@@ -78,6 +75,7 @@ def summed(
 
     Args:
         counts: how often each kernel runs.
+        hosted: a host launches each; else they are replayed from a captured graph.
         library: whose kernels multiply by quantised weights.
     """
     chip = device(target)
@@ -88,7 +86,6 @@ def summed(
     parts = np.bincount(kind, seconds, len(PARTS))
     parts[PARTS.index("vector")] += FLOOR_S * counts.sum()
     by_library = [float(counts[quantised].sum()) * (name == library) for name in QUANTISERS]
-    hosted = executor not in SERVING
     row = (
         parts, counts.sum(), by_library, _causes(kernels, counts, target), chip.idle_w, chip.tdp_w, chip.held,
         training, hosted,

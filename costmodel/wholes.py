@@ -5,22 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from eopt.backends import executor as executors
 from eopt.backends import target as targets
 from eopt.backends.impute import completed
 from eopt.backends.target import Target
 from eopt.backends.throttle import ABOVE_BOOST, at
 from eopt.costmodel import folds
+from eopt.costmodel.datasets import table as tables
 from eopt.costmodel.datasets import traced
 from eopt.costmodel.datasets.base import QUERY
-from eopt.costmodel.network import Network
+from eopt.costmodel.network import SIMILAR, Network
 from eopt.costmodel.query import Kernel
 from eopt.costmodel.records import row_kernels
 from eopt.costmodel.samples import learnable
-from eopt.costmodel.table import Table, table
+from eopt.costmodel.table import FAMILIES, Table, table
 from eopt.costmodel.whole_head import Measured
 from eopt.costmodel.whole_sum import Sums, stacked, summed
 
@@ -71,6 +74,19 @@ class Wholes:
         frame = self.frame
         groups = np.unique((frame["source"] + " " + frame["device"]).to_numpy(dtype=str), return_inverse=True)[1]
         return Measured(frame["latency_s"].to_numpy(float), frame["energy_j"].to_numpy(float), groups)
+
+
+def read(out: Path) -> Wholes | None:
+    """The whole models of a built table that have a list of operators; None where there are none.
+
+    Raises:
+        InputError: the table was not built.
+    """
+    sources = tables.traced(out)
+    if not sources:
+        return None
+    found, _ = matched(tables.read(out, sources), tables.workloads(out, sources))
+    return found if len(found.frame) else None
 
 
 def workload(rows: pd.DataFrame, phases: tuple[str, ...] = ("forward",)) -> Workload:
@@ -134,9 +150,18 @@ def sums(network: Network, wholes: Wholes) -> Sums:
     return stacked([_sums(network, wholes.work(row), row) for row in wholes.frame.itertuples()])
 
 
+def covers(network: Network, wholes: Wholes) -> Array:
+    """bool[n], rows that run no kernel of a family the network has not learned."""
+    known = network.families()
+    families = {key: {FAMILIES[code] for code in np.unique(work.kernels.family)} for key, work in wholes.works.items()}
+    able = {key for key, found in families.items() if {SIMILAR.get(name, name) for name in found} <= known}
+    return np.array([(row.source, row.key, row.phase) in able for row in wholes.frame.itertuples()], dtype=bool)
+
+
 def _sums(network: Network, work: Workload, row: Any) -> Sums:
     training, library = row.phase == "training", row.library or ""
-    return summed(network, work.kernels, work.counts, target_of(row), row.executor, training, library)
+    hosted = row.executor not in executors.names() or not executors.load(row.executor).captured
+    return summed(network, work.kernels, work.counts, target_of(row), hosted, training, library)
 
 
 def target_of(row: Any) -> Target:

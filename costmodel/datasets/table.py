@@ -156,6 +156,11 @@ def workloads(out: Path, sources: Iterable[str] | None = None) -> pd.DataFrame:
     return _read(out, "workloads", sources, list(WORKLOADS))
 
 
+def traced(out: Path) -> list[str]:
+    """Sources with lists of operators."""
+    return [path.stem.partition("-")[2] for path in _written(out, "workloads")]
+
+
 def _read(out: Path, kind: str, sources: Iterable[str] | None, columns: list[str]) -> pd.DataFrame:
     import pyarrow as pa
     import pyarrow.parquet as parquet

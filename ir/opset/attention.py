@@ -37,12 +37,19 @@ class Problem:
 
     def flops(self, causal: bool) -> float:
         """Both products and the softmax between them."""
-        pairs = self.queries * self.keys
-        if causal and self.queries <= self.keys:
-            pairs -= self.queries * (self.queries - 1) // 2
-        if self.window:
-            pairs = min(pairs, self.queries * self.window)
+        pairs = self._causal_pairs() if causal and self.queries <= self.keys else self.queries * self._reach()
         return float(self.batch * self.heads * pairs * (2 * (self.head_size + self.value_size) + self.per_score))
+
+    def _reach(self) -> int:
+        return min(self.keys, self.window) if self.window else self.keys
+
+    def _causal_pairs(self) -> int:
+        """The query at position p sees p + 1 keys, or those of its window."""
+        return self._up_to(self.keys) - self._up_to(self.keys - self.queries)
+
+    def _up_to(self, positions: int) -> int:
+        short = min(positions, self._reach())
+        return short * (short + 1) // 2 + (positions - short) * self._reach()
 
     def again(self, bits: int) -> Again:
         """Sweeps over the keys and values of a head beyond the first."""
@@ -60,15 +67,13 @@ def fused(view: OpView, problem: Problem, causal: bool, q: Tensor, more_flops: f
 
 def _attention(view: OpView) -> Work:
     """2 h s t (d + dv) for both products and 14 per score; 22 more per score under a soft cap."""
-    q = view.input(0)
-    return fused(view, problem_of(view), bool(view.attrs.get("is_causal", 0)), q)
+    return fused(view, problem_of(view), bool(view.attrs.get("is_causal", 0)), view.input(0))
 
 
 def problem_of(view: OpView) -> Problem:
     """Extents of an ONNX Attention, packed in three axes or in four."""
     q, k, v, past = view.input(0), view.input(1), view.input(2), view.optional(4)
     earlier = past.shape[2] if past else 0
-    left, right = view.attrs.get("left_window_size", -1), view.attrs.get("right_window_size", -1)
     per_score = SOFTMAX + (_SOFTCAP if view.attrs.get("softcap", 0.0) else 0)
     if len(q.shape) == 4:
         heads, keys = q.shape[1], k.shape[2] + earlier
@@ -76,8 +81,16 @@ def problem_of(view: OpView) -> Problem:
     else:
         heads, keys = view.attrs["q_num_heads"], k.shape[1] + earlier
         sizes, queries = (q.shape[2] // heads, v.shape[2] // view.attrs["kv_num_heads"]), q.shape[1]
-    window = (left if left >= 0 else keys) + 1 + (right if right >= 0 else keys) if max(left, right) >= 0 else 0
-    return Problem(q.shape[0], heads, queries, keys, *sizes, window, per_score)
+    return Problem(q.shape[0], heads, queries, keys, *sizes, _window(view, queries, keys), per_score)
+
+
+def _window(view: OpView, queries: int, keys: int) -> int:
+    """Nobody looks ahead under a causal mask, nor further than the last query, which stands at the last key."""
+    left, right = view.attrs.get("left_window_size", -1), view.attrs.get("right_window_size", -1)
+    if max(left, right) < 0:
+        return 0
+    ahead = 0 if view.attrs.get("is_causal", 0) else queries - 1
+    return (left if left >= 0 else keys) + 1 + (min(right, ahead) if right >= 0 else ahead)
 
 
 def _axes(view: OpView) -> tuple[Tie, ...]:

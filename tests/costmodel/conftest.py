@@ -13,13 +13,14 @@ from eopt.costmodel import artifact, gap, physics
 from eopt.costmodel.artifact import Artifact
 from eopt.costmodel.embedding import SHEET_FEATURES, device
 from eopt.costmodel.learned import Learned
-from eopt.costmodel.network import POWER, SIMILAR, Network
+from eopt.costmodel.network import POWER, POWER_INPUTS, SIMILAR, Network
 from eopt.costmodel.samples import Samples, samples
 from eopt.costmodel.table import EXECUTORS, FAMILIES, FEATURES
+from eopt.costmodel.whole_head import PRIOR
 
 MEASURED = ("nvidia-t4", "nvidia-v100-32gb-pcie", "nvidia-a100-40gb-pcie", "nvidia-a40", "nvidia-h100-sxm")
 KNOWN = ("nvidia-a100-80gb-sxm", "nvidia-h100-sxm", "nvidia-l4")
-SIZE, HIDDEN, MEMBERS, ACTIVITY = 3, 8, 2, 6
+SIZE, HIDDEN, MEMBERS = 3, 8, 2
 
 
 def small_model(seed: int = 0, scale: float = 1.0) -> Artifact:
@@ -37,14 +38,15 @@ def small_model(seed: int = 0, scale: float = 1.0) -> Artifact:
         for name in (*(name for name in FAMILIES if name not in SIMILAR), POWER):
             inputs, outputs = FEATURES + SIZE, physics.KERNEL_OUTPUTS
             if name == POWER:
-                inputs, outputs = inputs + ACTIVITY, physics.POWER_OUTPUTS
+                inputs, outputs = POWER_INPUTS, physics.POWER_OUTPUTS
             arrays |= {f"{name}/gap": draw(len(EXECUTORS)), f"{name}/start": draw(1), f"{name}/start/w": draw(FEATURES)}
             for number, (rows, columns) in enumerate(((HIDDEN, inputs), (HIDDEN, HIDDEN), (outputs, HIDDEN)), 1):
                 arrays |= {f"{name}/w{number}": draw(rows, columns), f"{name}/b{number}": draw(rows)}
         weights |= {f"{member}/{name}": array for name, array in arrays.items()}
     executors = dict.fromkeys(FAMILIES, ("torch", "vllm"))
     spread = {kind: {name: {"unseen": 0.5, "known": 0.2} for name in FAMILIES} for kind in ("latency", "energy")}
-    return Artifact(Network(weights, MEMBERS, KNOWN), executors, spread, {"made": "by a test"})
+    whole_spread = {"latency": 0.3, "energy": 0.4}
+    return Artifact(Network(weights, MEMBERS, KNOWN), executors, spread, {"made": "by a test"}, PRIOR, whole_spread)
 
 
 @pytest.fixture(scope="session")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from eopt.costmodel import artifact
+from eopt.costmodel.whole_head import NAMES, Head
 from eopt.ir.errors import InputError, OutputError
 
 
@@ -20,6 +22,18 @@ def test_what_is_saved_is_loaded(random_model, tmp_path):
     assert set(back.network.weights) == set(made.network.weights)
     for name, array in made.network.weights.items():
         assert np.array_equal(back.network.weights[name], array)
+
+
+def test_the_head_of_whole_models_goes_along(random_model, tmp_path):
+    head = Head(np.linspace(-1, 1, len(NAMES)))
+    artifact.save(replace(random_model(3, 1.0), head=head, whole_spread={"latency": 0.3, "energy": 0.4}), tmp_path)
+    back = artifact.load(tmp_path)
+    assert back.head == head and back.whole_spread == {"latency": 0.3, "energy": 0.4}
+    about = json.loads((tmp_path / artifact.ABOUT).read_text())
+    del about["whole"]["head"]["overall"]
+    (tmp_path / artifact.ABOUT).write_text(json.dumps(about))
+    with pytest.raises(InputError, match="head of whole models"):
+        artifact.load(tmp_path)
 
 
 def test_the_same_model_is_the_same_file(random_model, tmp_path):
@@ -56,5 +70,7 @@ def test_the_shipped_model_is_small_and_says_where_it_is_from():
     assert artifact.available()
     folder = artifact._own_folder()
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 10 << 20
-    about = artifact.load(folder).about
+    shipped = artifact.load(folder)
+    about = shipped.about
+    assert shipped.head is not None and about["wholes"]["rows"] > 2000
     assert {"command", "created", "data", "samples", "scores", "settings"} <= set(about)

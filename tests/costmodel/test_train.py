@@ -10,6 +10,8 @@ pytest.importorskip("torch")
 
 from eopt.backends import target as targets
 from eopt.costmodel import folds, wholes
+from eopt.costmodel.embedding import device
+from eopt.costmodel.network import DENSE
 from eopt.costmodel.release import Recipe, release
 from eopt.costmodel.samples import thinned
 from eopt.costmodel.train import Settings, train
@@ -36,10 +38,11 @@ def test_a_device_left_out_is_predicted_and_the_same_bits_come_out(found):
 
 
 def test_a_latent_learns_what_the_sheet_does_not_say(found):
-    network = train(found, Settings(members=1, steps=150, batch=512, hidden=16))
+    """Without an encoder the latent has to tell that the T4 takes 1.3 times as long as the others."""
+    network = train(found, Settings(members=1, steps=600, batch=512, hidden=16, encoder="none", latent_decay=0.002))
     t4 = found.take(np.array(found.devices)[found.device] == "nvidia-t4")
     with_latent, without = (median(folds.residuals(network, t4, latent=on).latency) for on in (True, False))
-    assert with_latent <= without * 1.05
+    assert with_latent < 0.9 * without
 
 
 def test_generations_take_all_their_devices(found):
@@ -62,19 +65,19 @@ def test_thinning_keeps_some_of_each_kind(found):
     assert few.index.equals(thinned(found.frame, 10, seed=0).index)
 
 
-def test_a_model_is_the_sum_of_its_operators(found):
+def test_power_is_no_matter_of_the_device_nor_of_who_launches_but_for_dense_loops(found):
     network = train(found, QUICK)
+    chip = device(targets.load("nvidia-a40"))
+    seen, amounts = found.seen[:5].copy(), found.amounts[:5]
+    plain = network.log_watts(seen, amounts, found.latency_s[:5], chip)
+    assert np.all(np.exp(plain) <= 1.03 * chip.tdp_w)
+    seen[:, DENSE] = 1
+    np.testing.assert_array_equal(network.log_watts(seen, amounts, found.latency_s[:5], chip), plain, "none was seen")
+
+
+def test_gradients_of_a_product_are_two_products(found):
     rows = found.frame.iloc[:3].assign(workload="w", position=range(3), count=[1, 2, 3], source="test", attrs="")
     work = wholes.workload(rows)
-    whole = wholes.predict(network, work, targets.load("nvidia-h100-sxm"), "torch")
-    each = [
-        wholes.predict(
-            network, wholes.workload(rows.iloc[i : i + 1].assign(count=1)), targets.load("nvidia-h100-sxm"), "torch"
-        )
-        for i in range(3)
-    ]
-    expected = sum(count * one.latency_s for count, one in zip((1, 2, 3), each, strict=True))
-    assert whole.latency_s == pytest.approx(expected, rel=1e-9)
-    assert work.unknown == 0
+    assert work.unknown == 0 and work.counts.sum() == 6
     both = wholes.workload(rows.assign(phase="backward"), ("backward",))
-    assert both.counts.sum() == 2 * work.counts.sum(), "the gradients of a product are two products"
+    assert both.counts.sum() == 2 * work.counts.sum()

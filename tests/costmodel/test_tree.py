@@ -44,7 +44,7 @@ def test_regions_add_up_to_the_total():
     model = loads(NET)
     priced = price(model, situation(model))
     total = priced.region(model.root)
-    assert total == pytest.approx((priced.energy_j.mid, priced.latency_s.mid))
+    assert total == pytest.approx((priced.operators_j.mid, priced.operators_s.mid))
     parts = [priced.region(region) for region in model.regions() if region is not model.root]
     outside = priced.shares.get(model.producer("y").uid, (0, 0))
     assert sum(part[0] for part in parts) + outside[0] == pytest.approx(total[0])

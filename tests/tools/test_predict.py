@@ -65,14 +65,14 @@ def test_a_step_of_training_by_part_and_module(report):
     priced, where = found["before"], found["situation"]
     assert (where["phase"], where["optimizer"], where["executor"]) == ("training", "adamw", "torch")
     parts = priced["parts"]
-    assert sum(part["energy_j"]["mid"] for part in parts.values()) == pytest.approx(priced["energy_j"]["mid"])
-    assert sum(part["latency_s"]["mid"] for part in parts.values()) == pytest.approx(priced["latency_s"]["mid"])
+    for name in ("energy_j", "latency_s"):
+        assert sum(part[name]["mid"] for part in parts.values()) == pytest.approx(priced["operators"][name]["mid"])
     for _, module in tree.modules(priced["tree"]):
         assert sum(part["energy_j"] for part in module["parts"].values()) == pytest.approx(module["energy_j"])
     total = sum(op["parts"]["backward"]["latency_s"] for op in tree.operators(priced["tree"]))
     assert total == pytest.approx(parts["backward"]["latency_s"]["mid"])
     forward = report(CNN, "--target", A100, "--batch", 64, "--executor", "torch")["before"]
-    assert parts["forward"]["energy_j"]["mid"] == pytest.approx(forward["energy_j"]["mid"])
+    assert parts["forward"]["energy_j"]["mid"] == pytest.approx(forward["operators"]["energy_j"]["mid"])
     assert forward["parts"] is None
 
 
@@ -137,17 +137,23 @@ def test_the_report_says_who_launches(report, predict):
 def test_launches_and_the_residual_are_visible(report, predict):
     priced = report(VIT, "--target", A100)["before"]
     prior, _ = eopt.predict(VIT, A100, cost_model=Prior())
-    assert priced["energy_j"]["mid"] - priced["residual"]["energy_j"] == pytest.approx(prior.energy_j.mid)
-    assert priced["latency_s"]["mid"] - priced["residual"]["latency_s"] == pytest.approx(prior.latency_s.mid)
-    assert 0 < priced["launch_j"] < priced["energy_j"]["mid"]
+    assert prior.whole is None and prior.energy_j == prior.operators_j
+    for name, alone in (("energy_j", prior.energy_j), ("latency_s", prior.latency_s)):
+        sums = priced["operators"][name]["mid"]
+        assert sums == pytest.approx(priced["tree"][name])
+        assert priced[name]["mid"] == pytest.approx(sums + priced["residual"][name])
+        assert sums - priced["learned"][name] == pytest.approx(alone.mid)
+    assert 0 < priced["launch_j"] < priced["operators"]["energy_j"]["mid"]
     _, out, _ = predict(VIT, "--target", A100)
     assert "of the joules are kernels" in out
-    assert "residual over the physics prior" in out
+    assert "operators" in out and "residual" in out
+    assert "learned beyond the physics prior" in out
 
 
-def test_the_prior_has_no_residual_over_itself(report, predict):
+def test_the_prior_has_neither_a_residual_nor_anything_learned(report, predict):
     """The network does not answer for CPUs, so the difference is nothing; a prior that was asked for has none."""
-    assert report(VIT, "--target", "cpu-intel-xeon-ice-lake")["before"]["residual"] == {"energy_j": 0, "latency_s": 0}
+    priced = report(VIT, "--target", "cpu-intel-xeon-ice-lake")["before"]
+    assert priced["residual"] is None and priced["learned"] == {"energy_j": 0, "latency_s": 0}
 
 
 # -- a load

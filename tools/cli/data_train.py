@@ -35,6 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     from eopt.costmodel.datasets.draw import draw
     from eopt.costmodel.release import Recipe, release
     from eopt.costmodel.train import Settings
+    from eopt.costmodel.wholes import read
 
     settings = Settings(members=arguments.members, steps=arguments.steps, seed=arguments.seed)
     recipe = Recipe(
@@ -43,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     frame = draw(arguments.table, recipe.cap, arguments.seed)
     command = "eopt " + shlex.join(sys.argv[1:]) if sys.argv[0].endswith("eopt") else "eopt data train"
     with common.progress(arguments.json) as progress:
-        made = release(frame, recipe, command, progress)
+        made = release(frame, recipe, command, progress, read(arguments.table))
     artifact.save(made, arguments.out)
     if arguments.json:
         common.print_json(dict(made.about))

@@ -105,7 +105,9 @@ def _side(priced: Priced) -> Json:
         "power_w": priced.power_w,
         "launch_share": priced.launch_share,
         "launch_j": priced.launch_j if known else None,
+        "operators": _operators(priced),
         "residual": _residual(priced),
+        "learned": _learned(priced),
         "parts": {name: _part(costs) for name, costs in priced.parts.items()} or None,
         "basis": sorted({str(cost.basis) for cost in known}),
         "terms": priced.terms,
@@ -120,15 +122,32 @@ def interval(figure: Interval) -> Json:
     return {"mid": figure.mid, "lo": figure.lo, "hi": figure.hi}
 
 
+def _operators(priced: Priced) -> Json | None:
+    """The sum over the tree."""
+    if not priced.known:
+        return None
+    return {"energy_j": interval(priced.operators_j), "latency_s": interval(priced.operators_s)}
+
+
 def _residual(priced: Priced) -> Json | None:
+    """What the whole takes beyond the sum of its operators, which may be less; None where that sum is all there is."""
+    if priced.whole is None:
+        return None
+    return {
+        "energy_j": priced.energy_j.mid - priced.operators_j.mid,
+        "latency_s": priced.latency_s.mid - priced.operators_s.mid,
+    }
+
+
+def _learned(priced: Priced) -> Json | None:
     """What the cost model says beyond the physics prior; None where that answers itself, or for other operators."""
     if isinstance(priced.situation.cost_model, Prior) or not priced.known:
         return None
     prior = price(priced.model, replace(priced.situation, cost_model=Prior()))
     if prior.known.keys() != priced.known.keys():
         return None
-    energy_j, latency_s = prior.energy_j.mid, prior.latency_s.mid
-    return {"energy_j": priced.energy_j.mid - energy_j, "latency_s": priced.latency_s.mid - latency_s}
+    energy_j, latency_s = prior.operators_j.mid, prior.operators_s.mid
+    return {"energy_j": priced.operators_j.mid - energy_j, "latency_s": priced.operators_s.mid - latency_s}
 
 
 def _part(costs: Mapping[int, Cost | Unknown]) -> Json | None:

@@ -49,22 +49,29 @@ def print_predict(report: Json, console: Console, depth: int) -> None:
 
 
 def _composition(priced: Json) -> Iterator[str]:
-    """Parts of a step of training, and what of the joules is kernels, launch gaps, and not in the physics."""
+    """Operators and what the whole takes besides; parts of a step of training; what of the operators' joules is
+    kernels, launch gaps, and not in the physics."""
+    if priced["residual"]:
+        off = priced["residual"]
+        figures = (f"{off[name]:+.3g} {unit}" for name, unit in (("energy_j", "J"), ("latency_s", "s")))
+        each = (_ranged(priced["operators"][name], unit) for name, unit in (("energy_j", "J"), ("latency_s", "s")))
+        yield f"operators {', '.join(each)}; residual {', '.join(figures)}"
     for name, part in (priced["parts"] or {}).items():
         if part:
             yield f"{name} {_ranged(part['energy_j'], 'J')}, {_ranged(part['latency_s'], 's')}"
-    joules = _mid(priced["energy_j"])
+    sums: Json = priced["operators"] or {"energy_j": None}
+    joules = _mid(sums["energy_j"])
     if joules and priced["launch_j"] is not None:
         gaps = priced["launch_j"] / joules
         yield f"{percent(1 - gaps)} of the joules are kernels, {percent(gaps)} waiting for launches"
-    residual = priced["residual"]
-    if joules and residual:
-        seconds = priced["latency_s"]["mid"]
+    learned = priced["learned"]
+    if joules and learned:
+        seconds = sums["latency_s"]["mid"]
         moved = [
-            change(whole - off, whole)
-            for whole, off in ((joules, residual["energy_j"]), (seconds, residual["latency_s"]))
+            change(all_of_it - off, all_of_it)
+            for all_of_it, off in ((joules, learned["energy_j"]), (seconds, learned["latency_s"]))
         ]
-        yield f"residual over the physics prior: {moved[0]} joules, {moved[1]} seconds"
+        yield f"learned beyond the physics prior: {moved[0]} joules, {moved[1]} seconds"
 
 
 def _heading(report: Json, console: Console) -> None:

@@ -199,6 +199,10 @@ def test_attention_of_every_kind(work):
     assert shared.read_bytes == 4 * 2 * 3 * 8 * (4 + 2 + 2), "shared heads are read once"
     windowed = work("Attention", [(1, 1, 64, 8)] * 3, [(1, 1, 64, 8)], left_window_size=3, right_window_size=0)
     assert windowed.flops == 64 * 4 * (4 * 8 + 14)
+    causal = work("Attention", [(1, 1, 64, 8)] * 3, [(1, 1, 64, 8)], left_window_size=3, is_causal=1)
+    assert causal.flops == (1 + 2 + 3 + 61 * 4) * (4 * 8 + 14), "the first three queries see fewer keys"
+    one = work("Attention", [(1, 1, 1, 8), *[(1, 1, 64, 8)] * 2], [(1, 1, 1, 8)], left_window_size=3)
+    assert one.flops == 4 * (4 * 8 + 14), "the last query has nothing ahead of it"
 
 
 def test_attention_with_a_cache(work):
