@@ -15,9 +15,9 @@ function weigh(node, nominal, widths) {
   return width;
 }
 function describe(node, path) {
-  const known = si(node.energy_j, "J") + " · " + percent(node.share) + " of the joules · " + si(node.latency_s, "s");
+  const known = si(node.energy_j, "J") + " · " + percent(node.share) + " of the operators' joules · " + si(node.latency_s, "s");
   const about = (node.op || node.cls || "module") + (node.group ? " · fused by the executor: " + node.group : "");
-  const lines = [path || "whole model", about, node.energy_j === null ? "cost unknown" + (node.reasons ? ": " + node.reasons.join("; ") : "") : known];
+  const lines = [path || "all operators", about, node.energy_j === null ? "cost unknown" + (node.reasons ? ": " + node.reasons.join("; ") : "") : known];
   if (node.shape) lines.push((node.dtype || "") + " [" + node.shape.join(", ") + "] · " + node.basis);
   if (node.children && node.unknown) lines.push(node.unknown + " operators below are unknown and not in these figures");
   return lines.join("\n");

@@ -62,6 +62,11 @@ function range(label, interval, most, unit) {
   line.title = label + ": " + si(interval.lo, unit) + " to " + si(interval.hi, unit) + " (90 %)";
   return line;
 }
+function residual(priced, key, unit) {
+  if (!priced.residual) return [];
+  const off = priced.residual[key], sums = si(mid(priced.operators[key]), unit);
+  return ["operators " + sums + ", residual " + (off < 0 ? "\u2212" : "+") + si(Math.abs(off), unit)];
+}
 function totals() {
   const now = report[sides.at(-1)], old = report.before, twice = sides.length > 1;
   if (!now) return card("cost", "not priced", null, "no target was given");
@@ -71,7 +76,7 @@ function totals() {
     card(label, si(mid(now[key]), unit), twice ? delta(mid(old[key]), mid(now[key])) : null,
       (twice ? "from " + si(mid(old[key]), unit) + ", " : "")
         + (now[key] ? "90 %: " + si(now[key].lo, unit) + " to " + si(now[key].hi, unit) : "no figure"),
-      ...known.map(side => range(twice ? side : "90 %", report[side][key], most, unit)));
+      ...known.map(side => range(twice ? side : "90 %", report[side][key], most, unit)), ...residual(now, key, unit));
   }
   card("mean power", si(now.power_w, "W"), twice ? delta(old.power_w, now.power_w) : null,
     percent(now.launch_share) + " of predicted time is launch overhead" + (twice ? ", " + percent(old.launch_share) + " before" : ""));

@@ -62,6 +62,19 @@ def test_zoom_and_toggle_change_what_is_shown(browser, report, tmp_path):
     assert page.errors == []
 
 
+def test_the_whole_says_what_its_operators_are_and_what_is_left(browser, report, tmp_path):
+    page = opened(browser, report, tmp_path)
+    cards = page.evaluate("[...document.querySelectorAll('#totals .card')].map(card => card.textContent)")
+    sign = "\N{MINUS SIGN}" if report["after"]["residual"]["energy_j"] < 0 else "+"
+    assert "operators" in cards[0] and f"residual {sign}" in cards[0]
+    alone = copy.deepcopy(report)
+    for side in ("before", "after"):
+        alone[side]["residual"] = None
+    page = opened(browser, alone, tmp_path)
+    assert "residual" not in page.evaluate("document.querySelector('#totals').textContent")
+    assert page.errors == []
+
+
 def test_hostile_names_and_unknown_operators_are_drawn_as_text_and_hatched(browser, report, tmp_path):
     hostile = copy.deepcopy(report)
     first = hostile["after"]["tree"]["children"][0]
