@@ -22,6 +22,7 @@ from eopt.costmodel import table as tables
 from eopt.costmodel.embedding import device
 from eopt.costmodel.energy import process_scale
 from eopt.costmodel.gaussian import alike, averaged
+from eopt.costmodel.physics import smooth_maximum
 from eopt.costmodel.query import Kernel
 
 Array = np.ndarray[Any, Any]
@@ -91,7 +92,7 @@ class Kind:
 
     def latency_s(self, asked: Work) -> Array:
         """float64[n]."""
-        return _smooth_maximum(asked.seconds @ self.slowdown, self.launch_s)
+        return np.asarray(smooth_maximum(np, asked.seconds @ self.slowdown, self.launch_s, SHARP))
 
     def formula_j(self, asked: Work, low_w: float) -> Array:
         """float64[n], without what is left over."""
@@ -107,10 +108,6 @@ class Kind:
             for length, bump, trend in product(LENGTHS, LEFT_OVER, TREND)
         ]
         return np.exp(averaged(candidates, NOISES, self.left_over))
-
-
-def _smooth_maximum(busy_s: Array, launch_s: float) -> Array:
-    return np.asarray((busy_s**SHARP + launch_s**SHARP) ** (1 / SHARP))
 
 
 @dataclass(frozen=True)
@@ -202,7 +199,7 @@ def _kind(rows: Work, latency_s: Array, energy_j: Array, low_w: float, least_s: 
     expected = np.append(-np.log(np.array(REACHED)), np.log(least_s))
 
     def errors(state: Array) -> Array:
-        found = _smooth_maximum(rows.seconds @ np.exp(state[:2]), np.exp(state[2]))
+        found = smooth_maximum(np, rows.seconds @ np.exp(state[:2]), np.exp(state[2]), SHARP)
         return np.append(np.log(found / latency_s) / TIME_NOISE, (state - expected) / EXPECTED_STD)
 
     state = least_squares(errors, expected, loss="soft_l1").x

@@ -74,9 +74,10 @@ def _errors(scores: pd.DataFrame, title: str, methods: tuple[str, ...]) -> str:
 def _in_models(table: Path, without: whole_scores.Networks) -> pd.DataFrame:
     """Operators of 50 us and more as they were measured inside of models, whose generation is left out."""
     rows = tables.read(table, ["neusight"])
-    inside = (rows["level"] == "operator") & (rows["workload"].astype(str) != "micro")
+    inside = (rows["level"] == "operator") & ~rows["workload"].astype(str).str.startswith("micro")
     inside &= (rows["phase"] == "forward") & (rows["latency_s"] >= SHORTEST_S) & ~rows["noisy"].fillna(False)
     found = samples(rows[inside].reset_index(drop=True))
+    found = found.take(folds.left_out(found, generations=GENERATIONS))
     names = np.array(found.devices)[found.device]
     error, roofline = np.full(len(names), np.nan), baselines.roofline(found) - np.log(found.latency_s)
     for name in GENERATIONS:
