@@ -47,6 +47,8 @@ def gather_nd_axes(view: OpView) -> tuple[Tie, ...]:
     """Batch axes, then those of the indices but the last, then what each index leaves of the data."""
     data, indices = view.input(0).shape, view.input(1).shape
     batch, width = view.attrs.get("batch_dims", 0), len(indices) - 1
+    if not 0 <= batch <= min(len(data), width):
+        raise ValueError(f"batch_dims {batch} of rank {len(data)} and {width} axes of indices")
     ties = [mapped(("x0", n, 1), ("x1", n, 1), ("y0", n, 1)) for n in range(batch)]
     ties += [mapped(("x1", n, 1), ("y0", n, 1)) for n in range(batch, width)]
     first = batch + indices[-1]

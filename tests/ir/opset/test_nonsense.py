@@ -78,3 +78,12 @@ def check(view: OpView) -> None:
         assert all(tie.members for tie in described.axes(view))
     except InputError as error:
         assert view.op in str(error)
+
+
+@pytest.mark.parametrize("batch", [-1, 3, 1 << 40])
+def test_batch_axes_that_are_not_there_end_at_once(batch):
+    """As many ties as an attribute asks for would fill the memory."""
+    data, indices = Tensor((2, 3), DType.FLOAT32), Tensor((2, 1), DType.INT64)
+    view = OpView("GatherND", "", (data, indices), (Tensor((2,), DType.FLOAT32),), Attrs.of(batch_dims=batch))
+    with pytest.raises(InputError, match="batch_dims"):
+        spec("GatherND", "").axes(view)
