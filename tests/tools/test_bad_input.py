@@ -191,7 +191,14 @@ def test_interrupt_signal_exits_130(tmp_path, model):
     waiting = "import time, pathlib; pathlib.Path('ready').touch(); time.sleep(60)\ndef make(): pass"
     (tmp_path / "slow_module.py").write_text(waiting)
     command = [sys.executable, "-m", "eopt", "inspect", "slow_module:make"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    # where the tests run in the background of a shell the signal is ignored, which a child would inherit
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     while not (tmp_path / "ready").exists() and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
