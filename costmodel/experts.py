@@ -19,6 +19,7 @@ Array = np.ndarray[Any, Any]
 POWER_LAW = "power_law_"
 BALANCED = ("", "balanced", "uniform")
 _MOST = 0.8  # of all tokens, at one expert
+_MOST_EXPERTS = 1 << 16  # each has a load of its own under a skew
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,14 @@ def load(tokens: int, chosen: int, experts: int, local: int, skew: str = "") -> 
     """Load of a rank that holds `local` of `experts`, when each token chooses some of them.
 
     Raises:
-        InputError: an unknown skew.
+        InputError: an unknown skew, or more experts than there are.
     """
     pairs = tokens * min(chosen, experts)
     if skew in BALANCED:
         rows = max(1, round(pairs * local / experts))
         return Load(rows, min(local, rows))
+    if experts > _MOST_EXPERTS:
+        raise InputError(f"skew {skew!r}: {experts} experts; at most {_MOST_EXPERTS}")
     loads = _power_law(tokens, pairs, experts, _exponent(skew))
     others = loads[1:].mean() if experts > 1 else 0.0  # beside the busiest expert stand any others
     rows = max(1, round(loads[0] + (local - 1) * others))

@@ -38,7 +38,7 @@ def gemm_shape(view: OpView) -> tuple[int, int, int, int] | None:
         n = y.shape[1] // group
         return group, y.numel // (n * group), n, prod(weight.shape[1:])
     if "Attention" in view.op:
-        heads = y.shape[1] if len(y.shape) == 4 else int(view.attrs.get("q_num_heads", view.attrs.get("num_heads", 1)))
+        heads = y.shape[1] if len(y.shape) == 4 else _packed_heads(view)
         keys = view.inputs[1].shape[-2] if len(view.inputs) > 1 and view.inputs[1] else y.shape[-2]
         return y.shape[0] * heads, y.shape[-2], keys, max(1, y.shape[-1] // (1 if len(y.shape) == 4 else heads))
     return _product_shape(view, y)
@@ -50,8 +50,13 @@ def sharing(view: OpView) -> int:
         return 1
     if len(view.outputs[0].shape) == 4 and len(view.inputs) > 1 and view.inputs[1]:
         return max(1, view.input(0).shape[1] // max(1, view.inputs[1].shape[1]))
-    heads = int(view.attrs.get("q_num_heads", view.attrs.get("num_heads", 1)))
+    heads = _packed_heads(view)
     return max(1, heads // max(1, int(view.attrs.get("kv_num_heads", heads))))
+
+
+def _packed_heads(view: OpView) -> int:
+    """Heads of queries where they lie behind each other in one axis."""
+    return int(view.attrs.get("q_num_heads", view.attrs.get("num_heads", 1)))
 
 
 def _product_shape(view: OpView, y: Tensor) -> tuple[int, int, int, int]:

@@ -74,6 +74,20 @@ def residuals(network: Network, found: Samples, latent: bool = False) -> Residua
     return Residuals(latency, power, energy)
 
 
+def score(error: Array, device: Array) -> dict[str, float | int]:
+    """Mean and median absolute error in percent of logarithms, devices weighted equally; {} where all are NaN."""
+    known = np.isfinite(error)
+    apes, device = 100 * np.abs(np.expm1(error[known])), device[known]
+    each = [apes[device == place] for place in np.unique(device)]
+    if not each:
+        return {}
+    return {
+        "mean": round(float(np.mean([part.mean() for part in each])), 1),
+        "median": round(float(np.mean([np.median(part) for part in each])), 1),
+        "devices": len(each),
+    }
+
+
 def adapted(network: Network, found: Samples, shots: int, seed: int = 0) -> Array:
     """As the latency of `residuals`, with every device known from so many samples of it; those are NaN."""
     error = np.full(len(found.latency_s), np.nan)

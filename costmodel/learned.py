@@ -117,7 +117,7 @@ class Learned:
             head, summed(self.model.network, rows, np.array(counts), target, not executor.captured, training)
         )
         chip = device(target)
-        further = WIDEN * max(0.0, self.distance(chip)[0] - FAR) + 0.5 * chip.log_uncertainty
+        further = _further(chip, self.distance(chip)[0])
         seconds, joules = (
             _around(float(found[name][0]), self.model.whole_spread[quantity] + further)
             for name, quantity in (("latency_s", "latency"), ("energy_j", "energy"))
@@ -166,7 +166,12 @@ class Learned:
     def _spread(self, quantity: str, kind: Array, chip: Device, away: float) -> Array:
         known = chip.name in self.model.network.devices and self.latent
         half = {name: both["known" if known else "unseen"] for name, both in self.model.spread[quantity].items()}
-        return intervals.widths(half, kind, UNTRIED_SPREAD) + WIDEN * max(0.0, away - FAR) + 0.5 * chip.log_uncertainty
+        return intervals.widths(half, kind, UNTRIED_SPREAD) + _further(chip, away)
+
+
+def _further(chip: Device, away: float) -> float:
+    """What half an interval grows by far from every known device, and with figures that the sheet leaves open."""
+    return WIDEN * max(0.0, away - FAR) + 0.5 * chip.log_uncertainty
 
 
 def settled(kernel: Kernel, executor: Executor) -> Kernel:

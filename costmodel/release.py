@@ -143,16 +143,11 @@ def scores(found: Samples, unseen: folds.Residuals) -> dict[str, Any]:
     """Mean and median absolute error in percent by family, devices weighted equally, generations left out."""
     result: dict[str, Any] = {}
     for quantity in ("latency", "power", "energy"):
-        error = 100 * np.abs(np.expm1(getattr(unseen, quantity)))
+        error = getattr(unseen, quantity)
         for name in sorted(set(found.family)):
             rows = np.flatnonzero((found.family == name) & np.isfinite(error))
             if len(rows) >= FEWEST:
-                each = [error[rows[found.device[rows] == place]] for place in np.unique(found.device[rows])]
-                result.setdefault(quantity, {})[name] = {
-                    "mean": round(float(np.mean([part.mean() for part in each])), 1),
-                    "median": round(float(np.mean([np.median(part) for part in each])), 1),
-                    "devices": len(each),
-                }
+                result.setdefault(quantity, {})[name] = folds.score(error[rows], found.device[rows])
     return result
 
 

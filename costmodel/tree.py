@@ -200,7 +200,7 @@ def _price(model: Model, target: Target, executor: Executor, situation: Situatio
     runs = [kernel if isinstance(kernel, Unknown) else (kernel,) for kernel in kernels]
     forward = _answers(plan, runs, situation)
     if not trains:
-        return Priced(model, situation, forward, plan.groups, plan.free, {}, _whole(plan, [runs], [], situation))
+        return Priced(model, situation, forward, plan.groups, plan.free, whole=_whole(plan, [runs], [], situation))
     behind = [
         kernel if isinstance(kernel, Unknown) else training.backward(kernel, place.gradients)
         for place, kernel in zip(plan.kernels, kernels, strict=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from eopt.costmodel import intervals, whole_head
+from eopt.costmodel import folds, intervals, whole_head
 from eopt.costmodel.network import Network
 from eopt.costmodel.whole_head import Head
 from eopt.costmodel.wholes import Wholes, covers, sums
@@ -22,6 +22,7 @@ class WholeFit:
 
     def __init__(self, wholes: Wholes) -> None:
         self._wholes = wholes
+        self._groups = wholes.measured().group
         count = len(wholes.frame)
         self._errors = {"latency": np.full(count, np.nan), "energy": np.full(count, np.nan)}
 
@@ -48,24 +49,11 @@ class WholeFit:
         found = {}
         for name, error in self._errors.items():
             known = np.isfinite(error)
-            found[name] = intervals.half(np.abs(error[known]), self._groups()[known]) if known.any() else UNTRIED
+            found[name] = intervals.half(np.abs(error[known]), self._groups[known]) if known.any() else UNTRIED
         return found
 
     def about(self) -> dict[str, Any]:
         """How many there are, and mean and median absolute errors in percent, devices weighted equally."""
         found: dict[str, Any] = {"rows": len(self._wholes.frame), "sources": sorted(set(self._wholes.frame["source"]))}
-        for name, error in self._errors.items():
-            apes, groups = 100 * np.abs(np.expm1(error)), self._groups()
-            each = [apes[(groups == group) & np.isfinite(apes)] for group in np.unique(groups)]
-            each = [part for part in each if len(part)]
-            if not each:
-                continue
-            found[name] = {
-                "mean": round(float(np.mean([part.mean() for part in each])), 1),
-                "median": round(float(np.mean([np.median(part) for part in each])), 1),
-                "devices": len(each),
-            }
-        return found
-
-    def _groups(self) -> Array:
-        return self._wholes.measured().group
+        scores = {name: folds.score(error, self._groups) for name, error in self._errors.items()}
+        return found | {name: score for name, score in scores.items() if score}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -160,8 +161,13 @@ def covers(network: Network, wholes: Wholes) -> Array:
 
 def _sums(network: Network, work: Workload, row: Any) -> Sums:
     training, library = row.phase == "training", row.library or ""
-    hosted = row.executor not in executors.names() or not executors.load(row.executor).captured
-    return summed(network, work.kernels, work.counts, target_of(row), hosted, training, library)
+    return summed(network, work.kernels, work.counts, target_of(row), _hosted(row.executor), training, library)
+
+
+@cache
+def _hosted(engine: str | None) -> bool:
+    """Engines without a sheet launch operators one by one."""
+    return engine not in executors.names() or not executors.load(engine).captured
 
 
 def target_of(row: Any) -> Target:

@@ -40,6 +40,12 @@ def test_an_unknown_skew_is_refused(skew):
         load(16, 2, 8, 8, skew)
 
 
+def test_more_experts_than_there_are_do_not_fill_the_memory():
+    assert load(16, 2, 1 << 39, 1 << 39).rows == 32
+    with pytest.raises(InputError, match="experts; at most"):
+        load(16, 2, 1 << 39, 1 << 39, "power_law_1.2")
+
+
 def test_a_rank_does_its_share_of_the_work_and_reads_its_experts():
     one, all_of_them = record(mixture(256, 8))[0], record(mixture(256, 32))[0]
     assert one.flops[0][2] == pytest.approx(all_of_them.flops[0][2] / 4, rel=0.01), "but for the router's softmax"

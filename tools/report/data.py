@@ -105,7 +105,7 @@ def _side(priced: Priced) -> Json:
         "power_w": priced.power_w,
         "launch_share": priced.launch_share,
         "launch_j": priced.launch_j if known else None,
-        "operators": _operators(priced),
+        "operators": _part(priced.costs),
         "residual": _residual(priced),
         "learned": _learned(priced),
         "parts": {name: _part(costs) for name, costs in priced.parts.items()} or None,
@@ -120,13 +120,6 @@ def _side(priced: Priced) -> Json:
 def interval(figure: Interval) -> Json:
     """A figure with the bounds of its 90 % interval."""
     return {"mid": figure.mid, "lo": figure.lo, "hi": figure.hi}
-
-
-def _operators(priced: Priced) -> Json | None:
-    """The sum over the tree."""
-    if not priced.known:
-        return None
-    return {"energy_j": interval(priced.operators_j), "latency_s": interval(priced.operators_s)}
 
 
 def _residual(priced: Priced) -> Json | None:
