@@ -8,6 +8,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
+from eopt.backends.base import Unknown as Unknown
 from eopt.backends.executor import Executor
 from eopt.backends.target import Target
 from eopt.ir.ops import Trait, Unit, spec
@@ -100,13 +101,6 @@ class Cost:
     def power_w(self) -> float:
         """Mean power over the latency."""
         return self.energy_j.mid / self.latency_s.mid
-
-
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """No answer, and why. Never zero."""
-
-    reasons: tuple[str, ...]
 
 
 @lru_cache(maxsize=1 << 16)
