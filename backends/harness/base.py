@@ -21,16 +21,18 @@ class Workload:
         name: what it is, for people.
         onnx: the encoded `ModelProto`, with its weights inside and no symbolic extents.
         copies: how many independent copies of the operator it holds; figures are of one.
+        lone: it was cut out of models, or made to be like what is; False for a network that stands for itself.
     """
 
     name: str
     onnx: bytes
     copies: int = 1
+    lone: bool = True
 
     @property
     def key(self) -> str:
         """SHA-256 of what is executed; the name has no part in it."""
-        return sha256(self.onnx + f"\0{self.copies}".encode()).hexdigest()
+        return sha256(self.onnx + f"\0{self.copies}{self.lone}".encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,99 @@
+"""onnxruntime measures: sessions as users make them, with inputs and outputs bound once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any
+
+from eopt.backends.base import Array, Feed
+from eopt.backends.harness.base import Setup, Workload
+from eopt.ir.errors import InputError
+
+_PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider"]}
+# The layout its convolutions work in; a lone one pays for the way there and back, one among others does not.
+_REORDERS = {"ReorderInput", "ReorderOutput"}
+_PROFILED_CALLS = 20
+
+
+class OrtEngine:
+    """Runs workloads in `onnxruntime.InferenceSession`."""
+
+    def __init__(self, setup: Setup) -> None:
+        import onnxruntime as ort
+
+        self.setup, self.version = setup, str(ort.__version__)
+
+    def prepare(self, workload: Workload, feed: Feed) -> PreparedSession:
+        """See `Engine.prepare`."""
+        session = self._session(workload)
+        kept = 1.0 - (_reordering(self, workload, feed) if _convolves(session, workload) else 0.0)
+        return PreparedSession(session, feed, self.setup.device, kept)
+
+    def _session(self, workload: Workload, profile: Path | None = None) -> Any:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = self.setup.threads
+        if profile is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(profile)
+        try:
+            return ort.InferenceSession(workload.onnx, options, providers=_PROVIDERS[self.setup.device])
+        except Exception as error:  # onnxruntime raises types of its own, all of them plain Exceptions
+            reason = str(error).strip().split("\n")[0][:300]
+            raise InputError(f"{workload.name}: onnxruntime refuses it: {reason}") from None
+
+
+class PreparedSession:
+    """A session with everything bound.
+
+    Attributes:
+        kept: share of the time that is the operator's own.
+    """
+
+    def __init__(self, session: Any, feed: Feed, device: str, kept: float = 1.0) -> None:
+        import onnxruntime as ort
+
+        self.session, self.device, self.kept = session, device, kept
+        self.binding = session.io_binding()
+        for name, array in feed.items():
+            self.binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array, device, 0))
+        self.names = [output.name for output in session.get_outputs()]
+        for name in self.names:
+            self.binding.bind_output(name, device)
+
+    def run(self, calls: int) -> float:
+        """See `Prepared.run`."""
+        run, binding = self.session.run_with_iobinding, self.binding
+        start = perf_counter()
+        for _ in range(calls):
+            run(binding)
+        binding.synchronize_outputs()
+        return (perf_counter() - start) * self.kept
+
+    def outputs(self) -> dict[str, Array]:
+        """See `Prepared.outputs`."""
+        self.session.run_with_iobinding(self.binding)
+        return dict(zip(self.names, self.binding.copy_outputs_to_cpu(), strict=True))
+
+
+def _convolves(session: Any, workload: Workload) -> bool:
+    """True for an operator, not a network, with convolutions on a CPU."""
+    return "CPUExecutionProvider" in session.get_providers()[:1] and workload.lone and b"Conv" in workload.onnx
+
+
+def _reordering(engine: OrtEngine, workload: Workload, feed: Feed) -> float:
+    """The share of a lone convolution's time that goes into changing layouts."""
+    with TemporaryDirectory() as folder:
+        session = engine._session(workload, Path(folder) / "profile")
+        prepared = PreparedSession(session, feed, engine.setup.device)
+        prepared.run(_PROFILED_CALLS)
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    nodes = [event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
+    spent = sum(event["dur"] for event in nodes)
+    moved = sum(event["dur"] for event in nodes if event["args"].get("op_name") in _REORDERS)
+    return moved / spent if spent else 0.0
