@@ -193,10 +193,10 @@ def price(model: Model, situation: Situation) -> Priced:
 @uncollected
 def _price(model: Model, target: Target, executor: Executor, situation: Situation) -> Priced:
     """Kernels that are alike are priced once for all the layers they repeat in."""
-    typed, bound = _bound(model, situation.bindings)
+    typed, bound = bound_model(model, situation.bindings)
     trains = situation.phase == training.TRAINING
     plan = typed.get(planned, executor, target, trains)
-    kernels = [_kernel(typed, kernel, plan, bound) for kernel in plan.kernels]
+    kernels = [kernel_at(typed, kernel, plan, bound) for kernel in plan.kernels]
     runs = [kernel if isinstance(kernel, Unknown) else (kernel,) for kernel in kernels]
     forward = _answers(plan, runs, situation)
     if not trains:
@@ -272,12 +272,13 @@ def _updates(update: tuple[Kernel, dict[int, Kernel]] | None, situation: Situati
     return {uid: share_of(cost, kernel.activation_bytes / whole.activation_bytes) for uid, kernel in kernels.items()}
 
 
-def _kernel(model: Model, kernel: PlannedKernel, plan: Plan, bound: Map[str, int]) -> Kernel | Unknown:
+def kernel_at(model: Model, kernel: PlannedKernel, plan: Plan, bound: Map[str, int]) -> Kernel | Unknown:
+    """The kernel of a plan with the dims of its model bound."""
     views = {op.uid: view(model, op, bound) for op in kernel.members}
     return kernel_of(model, kernel.members, views, plan.operands, bound, kernel.quantized)
 
 
-def _bound(model: Model, bindings: Map[str, int]) -> tuple[Model, Map[str, int]]:
+def bound_model(model: Model, bindings: Map[str, int]) -> tuple[Model, Map[str, int]]:
     """A model with a shape for every value, and values for the dims in it.
 
     Shapes that are computed at run time are inferred for the extents asked for. Who asks a second time will ask again,
@@ -301,7 +302,7 @@ def _asked(model: Model) -> set[Map[str, int]]:
 
 def _views(model: Model, bindings: Map[str, int]) -> dict[int, OpView | None]:
     """All operators with dims bound."""
-    typed, bound = _bound(model, bindings)
+    typed, bound = bound_model(model, bindings)
     return {op.uid: view(typed, op, bound) for op in typed.leaves()}
 
 
