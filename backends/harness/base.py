@@ -59,8 +59,8 @@ class Timing:
     """A measured latency.
 
     Attributes:
-        latency_s: of one copy of the workload: the median of the repeats.
-        cv: their coefficient of variation.
+        latency_s: of one copy of the workload: the lower quartile of the repeats.
+        cv: coefficient of variation of all repeats.
         repeats, calls: how many there were, and executions in each.
     """
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
 from eopt.backends.base import Array, Feed
+from eopt.backends.harness import overhead
 from eopt.backends.harness.base import Setup, Workload
+from eopt.backends.harness.overhead import own_s
 from eopt.ir.errors import InputError
 
 _PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider"]}
@@ -26,11 +29,22 @@ class OrtEngine:
 
         self.setup, self.version = setup, str(ort.__version__)
 
+    @cached_property
+    def per_call_s(self) -> float:
+        """Of a session, besides its operators."""
+        return overhead.per_call_s(self)
+
     def prepare(self, workload: Workload, feed: Feed) -> PreparedSession:
         """See `Engine.prepare`."""
-        session = self._session(workload)
-        kept = 1.0 - (_reordering(self, workload, feed) if _convolves(session, workload) else 0.0)
-        return PreparedSession(session, feed, self.setup.device, kept)
+        prepared = self.raw(workload, feed)
+        if workload.lone:
+            prepared.per_call_s = self.per_call_s
+            prepared.kept = 1.0 - (_reordering(self, workload, feed) if _convolves(prepared, workload) else 0.0)
+        return prepared
+
+    def raw(self, workload: Workload, feed: Feed) -> PreparedSession:
+        """See `overhead.Raw`."""
+        return PreparedSession(self._session(workload), feed, self.setup.device)
 
     def _session(self, workload: Workload, profile: Path | None = None) -> Any:
         import onnxruntime as ort
@@ -52,13 +66,16 @@ class PreparedSession:
     """A session with everything bound.
 
     Attributes:
-        kept: share of the time that is the operator's own.
+        per_call_s: of a call, which is not the operators'.
+        kept: share of the rest that is.
     """
 
-    def __init__(self, session: Any, feed: Feed, device: str, kept: float = 1.0) -> None:
+    per_call_s, kept = 0.0, 1.0
+
+    def __init__(self, session: Any, feed: Feed, device: str) -> None:
         import onnxruntime as ort
 
-        self.session, self.device, self.kept = session, device, kept
+        self.session, self.device = session, device
         self.binding = session.io_binding()
         for name, array in feed.items():
             self.binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array, device, 0))
@@ -73,7 +90,7 @@ class PreparedSession:
         for _ in range(calls):
             run(binding)
         binding.synchronize_outputs()
-        return (perf_counter() - start) * self.kept
+        return own_s(perf_counter() - start, calls, self.per_call_s) * self.kept
 
     def outputs(self) -> dict[str, Array]:
         """See `Prepared.outputs`."""
@@ -81,9 +98,9 @@ class PreparedSession:
         return dict(zip(self.names, self.binding.copy_outputs_to_cpu(), strict=True))
 
 
-def _convolves(session: Any, workload: Workload) -> bool:
-    """True for an operator, not a network, with convolutions on a CPU."""
-    return "CPUExecutionProvider" in session.get_providers()[:1] and workload.lone and b"Conv" in workload.onnx
+def _convolves(prepared: PreparedSession, workload: Workload) -> bool:
+    """True for convolutions on a CPU."""
+    return "CPUExecutionProvider" in prepared.session.get_providers()[:1] and b"Conv" in workload.onnx
 
 
 def _reordering(engine: OrtEngine, workload: Workload, feed: Feed) -> float:

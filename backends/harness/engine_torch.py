@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
 from eopt.backends.base import Array, Feed
+from eopt.backends.harness import overhead
 from eopt.backends.harness.base import Setup, Workload
+from eopt.backends.harness.overhead import own_s
 from eopt.ir.errors import InputError
 
 
@@ -22,8 +25,19 @@ class TorchEngine:
             torch.set_num_threads(setup.threads)
         self.setup, self.version = setup, str(torch.__version__)
 
+    @cached_property
+    def per_call_s(self) -> float:
+        """Of a module, besides its operators."""
+        return overhead.per_call_s(self)
+
     def prepare(self, workload: Workload, feed: Feed) -> PreparedModule:
         """See `Engine.prepare`."""
+        prepared = self.raw(workload, feed)
+        prepared.per_call_s = self.per_call_s if workload.lone else 0.0
+        return prepared
+
+    def raw(self, workload: Workload, feed: Feed) -> PreparedModule:
+        """See `overhead.Raw`."""
         import onnx
         import torch
 
@@ -45,7 +59,13 @@ class TorchEngine:
 
 
 class PreparedModule:
-    """A module with its inputs."""
+    """A module with its inputs.
+
+    Attributes:
+        per_call_s: of a call, which is not the operators'.
+    """
+
+    per_call_s = 0.0
 
     def __init__(self, module: Any, inputs: list[Any], names: list[str], device: str) -> None:
         self.module, self.inputs, self.names, self.device = module, inputs, names, device
@@ -61,7 +81,7 @@ class PreparedModule:
                 module(*inputs)
             if self.device == "cuda":
                 torch.cuda.synchronize()
-            return perf_counter() - start
+            return own_s(perf_counter() - start, calls, self.per_call_s)
 
     def outputs(self) -> dict[str, Array]:
         """See `Prepared.outputs`."""
