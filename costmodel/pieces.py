@@ -17,8 +17,8 @@ from eopt.ir.errors import InputError
 from eopt.ir.model import Model
 from eopt.ir.ops import Trait, spec
 
-# A call of an executor costs microseconds that are not the operator's: copies share it. Together they stay in the cache,
-# where an operator inside of a model finds what the one before it has written.
+# A call of an executor costs microseconds that are not the operator's: copies share it. Together they stay in the cache
+# where an operator in a model finds what the one before it has written.
 FILLED_S, MOST_COPIES, COPIED_BYTES = 1e-3, 32, 4 << 20
 
 

@@ -1,0 +1,94 @@
+"""A cost model that was corrected by measurements of the very device and executor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import exp
+
+import numpy as np
+
+from eopt.backends.executor import Executor
+from eopt.backends.target import Target
+from eopt.costmodel.costs import times
+from eopt.costmodel.query import Basis, Cost, CostModel, Interval, Kernel, Unknown, Whole, WholeCostModel
+from eopt.costmodel.residual import Residual, points
+
+Z90 = 1.645  # standard deviations of half a 90 % interval
+
+
+@dataclass(frozen=True, eq=False)
+class Calibrated:
+    """Asks another cost model, and corrects what it says of one executor on one target.
+
+    Attributes:
+        base: what is corrected.
+        target, executor: names; others are answered as by `base`.
+        says: of every answer, what it is corrected by.
+    """
+
+    base: CostModel
+    residual: Residual
+    target: str
+    executor: str
+    says: str
+
+    def query(self, kernel: Kernel, target: Target, executor: Executor) -> Cost | Unknown:
+        """See `CostModel.query`."""
+        return self.query_many([kernel], target, executor)[0]
+
+    def query_many(self, kernels: Sequence[Kernel], target: Target, executor: Executor) -> list[Cost | Unknown]:
+        """See `CostModel.query_many`."""
+        found = self.base.query_many(kernels, target, executor)
+        if not self._is_of(target, executor):
+            return found
+        known = [(place, cost) for place, cost in enumerate(found) if isinstance(cost, Cost)]
+        if not known:
+            return found
+        seconds = np.array([cost.latency_s.mid for _, cost in known])
+        means, spreads = self.residual.predict(points([kernels[place] for place, _ in known], seconds))
+        for (place, cost), mean, spread in zip(known, means, spreads, strict=True):
+            found[place] = corrected(cost, float(mean), float(spread), self.says)
+        return found
+
+    def whole(
+        self, kernels: Sequence[Kernel], counts: Sequence[int], target: Target, executor: Executor, training: bool
+    ) -> Whole | None:
+        """What the base says of a whole model, times what its kernels are off together."""
+        if not isinstance(self.base, WholeCostModel):
+            return None
+        found = self.base.whole(kernels, counts, target, executor, training)
+        if found is None or not self._is_of(target, executor):
+            return found
+        before, after = (model.query_many(kernels, target, executor) for model in (self.base, self))
+        pairs = [
+            (count * old.latency_s.mid, count * new.latency_s.mid, count * old.energy_j.mid, count * new.energy_j.mid)
+            for count, old, new in zip(counts, before, after, strict=True)
+            if isinstance(old, Cost) and isinstance(new, Cost)
+        ]
+        old_s, new_s, old_j, new_j = np.array(pairs).sum(0)
+        return Whole(times(found.latency_s, new_s / old_s), times(found.energy_j, new_j / old_j))
+
+    def _is_of(self, target: Target, executor: Executor) -> bool:
+        return (target.name, executor.name) == (self.target, self.executor)
+
+
+def corrected(cost: Cost, mean: float, spread: float, says: str) -> Cost:
+    """A cost whose latency is off by a factor of e^mean, known to a standard deviation of its logarithm.
+
+    Operations and bytes draw the joules that they drew; static power is drawn for longer or shorter.
+    """
+    factor = exp(mean)
+    latency_s = cost.latency_s.mid * factor
+    terms = {name: joules * (factor if name == "static" else 1.0) for name, joules in cost.terms.items()}
+    scale = sum(terms.values()) / sum(cost.terms.values()) if sum(cost.terms.values()) else factor
+    wide = exp(Z90 * spread)
+    return replace(
+        cost,
+        latency_s=Interval(latency_s, latency_s / wide, latency_s * wide),
+        energy_j=times(cost.energy_j, scale),
+        basis=Basis.PREDICTED,
+        terms=terms,
+        launch_s=min(cost.launch_s * factor, latency_s),
+        reasons=(*cost.reasons, says),
+    )
