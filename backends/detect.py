@@ -26,10 +26,16 @@ _DEFAULT_CLOCK_HZ = 2.5e9
 
 def detect() -> Target:
     """The target of this machine; what was not read but assumed is listed in `imputed`."""
-    return _nvidia() or _cpu(_cpuinfo(), _visible_cores())
+    return nvidia() or cpu()
 
 
-def _nvidia() -> Target | None:
+def cpu() -> Target:
+    """The CPU of this machine."""
+    return _cpu(_cpuinfo(), _visible_cores(), llc_bytes(Path("/sys/devices/system/cpu"), _visible_cpus()))
+
+
+def nvidia() -> Target | None:
+    """The first NVIDIA GPU of this machine; None where no driver answers."""
     try:
         import pynvml
     except ImportError:
@@ -73,10 +79,27 @@ def _cpuinfo() -> str:
         return f"model name : {platform.processor() or platform.machine()}"
 
 
-def _visible_cores() -> int:
+def _visible_cpus() -> set[int]:
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
+
+
+def _visible_cores() -> int:
+    return len(_visible_cpus())
+
+
+def llc_bytes(folder: Path, cpus: Set[int]) -> float | None:
+    """Bytes of the last-level caches that these CPUs see, from sysfs; None where it does not say."""
+    found: dict[tuple[int, str], float] = {}
+    for index in (index for cpu in cpus for index in folder.glob(f"cpu{cpu}/cache/index*")):
+        try:
+            level, size, shared = ((index / name).read_text().strip() for name in ("level", "size", "shared_cpu_list"))
+            found[int(level), shared] = float(size.removesuffix("K")) * 2**10
+        except (OSError, ValueError):
+            continue
+    last = max((level for level, _ in found), default=0)
+    return sum(size for (level, _), size in found.items() if level == last) or None
 
 
 @cache
@@ -94,35 +117,47 @@ def _features(flags: set[str]) -> frozenset[str]:
     return frozenset(name for flag, name in _FEATURES.items() if flag in flags)
 
 
-def _cpu(cpuinfo: str, cores: int) -> Target:
-    """A share of the nearest sheet: as many cores as are visible, its memory and power in proportion."""
+def _cpu(cpuinfo: str, cores: int, llc: float | None = None) -> Target:
+    """A share of the nearest sheet, with what this machine says of its clock, vector units and last-level cache."""
     fields = _fields(cpuinfo)
     flags = _flags(fields)
     features = _features(flags)
     nearest = _nearest(fields, features)
-    share = cores / (nearest.cores or cores)
+    part = share(nearest, cores)
     mhz = fields.get("cpu mhz")
     clock_hz = float(mhz) * 1e6 if mhz else nearest.clock_base_hz or _DEFAULT_CLOCK_HZ
     per_cycle = next((count for flag, count in _FLOPS_PER_CYCLE if flag in flags), 8)
     float32 = cores * per_cycle * clock_hz
     int8 = next((factor for feature, factor in _INT8_OVER_FLOAT32 if feature in features), 0.0)
     return replace(
-        nearest,
+        part,
         name=f"cpu-{nearest.arch}-{cores}core",
         model=fields.get("model name", nearest.model),
-        cores=cores,
         clock_base_hz=clock_hz,
         clock_boost_hz=None,
-        tdp_w=_scaled(nearest.tdp_w, share),
-        idle_w=_scaled(nearest.idle_w, share),
-        memory_bytes=None,
-        bandwidth_bytes_per_s=_scaled(nearest.bandwidth_bytes_per_s, max(share, _least_bandwidth(nearest))),
-        l2_bytes=_scaled(nearest.l2_bytes, share),
+        l2_bytes=llc or part.l2_bytes,
         vector={"float64": float32 / 2, "float32": float32},
         matrix={"int8": float32 * int8} if int8 else {},
         features=features,
+        imputed=(part.imputed - ({"l2_bytes"} if llc else set())) | {"vector", "matrix"},
+    )
+
+
+def share(sheet: Target, cores: int) -> Target:
+    """So many cores of a CPU, by the sheet's name: memory, cache and power in proportion, where the CPU has as many."""
+    part = cores / (sheet.cores or cores)
+    return replace(
+        sheet,
+        cores=cores,
+        tdp_w=_scaled(sheet.tdp_w, part),
+        idle_w=_scaled(sheet.idle_w, part),
+        memory_bytes=None,
+        bandwidth_bytes_per_s=_scaled(sheet.bandwidth_bytes_per_s, max(part, _least_bandwidth(sheet))),
+        l2_bytes=_scaled(sheet.l2_bytes, part),
+        vector={dtype: rate * part for dtype, rate in sheet.vector.items()},
+        matrix={dtype: rate * part for dtype, rate in sheet.matrix.items()},
         aliases=(),
-        imputed=frozenset({"bandwidth_bytes_per_s", "l2_bytes", "tdp_w", "vector", "matrix"}),
+        imputed=sheet.imputed | {"bandwidth_bytes_per_s", "l2_bytes", "tdp_w"},
     )
 
 
@@ -139,25 +174,35 @@ def _flags(fields: Mapping[str, str]) -> set[str]:
     return set((fields.get("flags") or fields.get("features") or "").split())
 
 
-# Newest first: the first family whose distinguishing features this machine has.
-_FAMILIES = (
-    ("cpu-intel-xeon-sapphire-rapids", "intel", {"amx"}),
-    ("cpu-intel-xeon-ice-lake", "intel", {"vnni"}),
-    ("cpu-intel-xeon-skylake", "intel", {"avx512"}),
-    ("cpu-amd-epyc-9004", "amd", {"vnni"}),
-    ("cpu-amd-epyc-7003", "amd", set[str]()),
-    ("cpu-aws-graviton3", "arm", {"sve"}),
-    ("cpu-ampere-altra-q80-30", "arm", {"dotprod"}),
-    ("raspberry-pi-4", "arm", set[str]()),
-    ("cpu-intel-xeon-cascade-lake", "intel", set[str]()),
+# The first family that is this machine's, by its vendor, its vector extensions and what it says of itself: `cpu family`
+# and `model` as AMD and Intel number them (as in LLVM's Host.cpp), `cpu part` of Arm's MIDR. A virtual machine may hide
+# extensions of its CPU; code for the sheet's `mcpu` runs there only if the sheet needs none of the hidden ones.
+_FAMILIES: tuple[tuple[str, str, set[str], dict[str, str]], ...] = (
+    ("cpu-intel-xeon-granite-rapids", "intel", {"amx"}, {"model": "173 174"}),
+    ("cpu-intel-xeon-emerald-rapids", "intel", {"amx"}, {"model": "207"}),
+    ("cpu-intel-xeon-sapphire-rapids", "intel", {"amx"}, {}),
+    ("cpu-intel-xeon-cascade-lake", "intel", {"vnni", "avx512"}, {"model": "85"}),
+    ("cpu-intel-xeon-ice-lake", "intel", {"vnni"}, {}),
+    ("cpu-intel-xeon-skylake", "intel", {"avx512"}, {}),
+    ("cpu-amd-epyc-9005", "amd", {"vnni"}, {"cpu family": "26"}),
+    ("cpu-amd-epyc-9004", "amd", {"vnni"}, {}),
+    ("cpu-amd-epyc-7002", "amd", set(), {"cpu family": "23"}),
+    ("cpu-amd-epyc-7003", "amd", set(), {}),
+    ("cpu-aws-graviton4", "arm", {"sve"}, {"cpu part": "0xd4f"}),
+    ("cpu-aws-graviton3", "arm", {"sve"}, {}),
+    ("raspberry-pi-5", "arm", {"dotprod"}, {"cpu part": "0xd0b"}),
+    ("cpu-ampere-altra-q80-30", "arm", {"dotprod"}, {}),
+    ("raspberry-pi-4", "arm", set(), {}),
+    ("cpu-intel-xeon-cascade-lake", "intel", set(), {}),
 )
 
 
 def _nearest(fields: Mapping[str, Any], features: frozenset[str]) -> Target:
     text = " ".join(str(value) for value in fields.values()).lower()
     vendor = "arm" if "neon" in features else "amd" if "amd" in text else "intel"
-    for name, maker, needed in _FAMILIES:
-        if maker == vendor and needed <= features:
+    for name, maker, needed, said in _FAMILIES:
+        is_it = all(fields.get(key) in values.split() for key, values in said.items())
+        if maker == vendor and needed <= features and is_it:
             return targets.load(name)
     return targets.load("cpu-amd-epyc-7003")
 

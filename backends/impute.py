@@ -114,12 +114,15 @@ def completed(target: Target) -> Imputed:
             continue
         powers = next(powers for powers in rules if all(name in figures for name, _ in powers))
         figures[field], own = _estimate(field, powers, target, figures)
-        factors[field] = exp(hypot(log(own), *(log(factors.get(name, 1.0)) * power for name, power in powers)))
+        known = {"float32": factors.get("vector.float32", 1.0), **factors}
+        factors[field] = exp(hypot(log(own), *(log(known.get(name, 1.0)) * power for name, power in powers)))
     memory_type = target.memory_type
     if memory_type is None:
         memory_type, factors["memory_type"] = _memory_type(target, figures)
     vector = {**_narrow(target), **target.vector}
-    factors |= {f"vector.{dtype}": _narrow_factor(dtype, target.kind) for dtype in vector.keys() - target.vector.keys()}
+    off = log(factors.get("vector.float32", 1.0))
+    for dtype in vector.keys() - target.vector.keys():
+        factors[f"vector.{dtype}"] = exp(hypot(off, log(_narrow_factor(dtype, target.kind))))
     return Imputed(
         name=target.name,
         memory_type=memory_type,
@@ -170,7 +173,7 @@ def _distrusted(target: Target, figures: Figures) -> dict[str, float]:
     factors |= {field: ASSUMED_FACTOR for field in own if field not in RULES}
     for unit, rates in (("vector", target.vector), ("matrix", target.matrix)):
         factors |= {f"{unit}.{dtype}": ASSUMED_FACTOR for dtype in rates if unit in target.imputed}
-    return factors
+    return factors | dict(target.factors)
 
 
 @cache

@@ -10,13 +10,13 @@ from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
 from eopt.ir.errors import InputError, UsageError
 
-MAX_SHEET_BYTES = 1 << 20
+MAX_SHEET_BYTES, MAX_NAME = 1 << 20, 100
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -38,6 +38,7 @@ class Target:
         tvm: tag or attributes of the TVM target.
         power_cap_w: the power limit that was set; None where it is the TDP.
         imputed: fields that were estimated rather than read.
+        factors: by estimated field (`vector.float32`) its 90 % factor; `backends/impute.py` has one for the others.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Target:
     clock_hz: float | None = None
     power_cap_w: float | None = None
     imputed: frozenset[str] = frozenset()
+    factors: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def peak_clock_hz(self) -> float | None:
@@ -269,10 +271,10 @@ def _check_free(sheet: Target, path: Path) -> None:
 
 @cache
 def load(name: str) -> Target:
-    """A target by name, alias, path to a sheet, or `auto` for this machine.
+    """A target by name, alias, path to a sheet, any TVM target (`backends/tvm_target.py`), or `auto` for this machine.
 
     Raises:
-        UsageError: unknown or ambiguous; the message lists candidates.
+        UsageError: unknown or ambiguous, with candidates in the message; a TVM target of a device nothing is known of.
         InputError: a sheet that cannot be used.
     """
     if name == "auto":
@@ -280,25 +282,28 @@ def load(name: str) -> Target:
 
         return detect()
     if name.endswith((".yaml", ".yml")):
-        return _from_file(Path(name))
+        return parse(_read(Path(name)), name)
     if name in shipped():
         text = files("eopt.backends.targets").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
         return parse(text, f"target {name}")
     if name in names():
         return _own(name)
-    return _by_alias(name)
+    from eopt.backends import tvm_target
+
+    return aliases().get(name) or tvm_target.from_text(name) or _refuse(name)
+
+
+def aliases() -> dict[str, Target]:
+    """By alias the sheet that has it, shipped or the user's own."""
+    return {alias: sheet for sheet in map(load, names()) for alias in sheet.aliases}
 
 
 def _own(name: str) -> Target:
     path = own_folder() / f"{name}.yaml"
-    sheet = _from_file(path)
+    sheet = parse(_read(path), str(path))
     if sheet.name != name:
         raise InputError(f"{path}: name: {sheet.name!r} is not that of the file; add sheets with eopt targets add FILE")
     return sheet
-
-
-def _from_file(path: Path) -> Target:
-    return parse(_read(path), str(path))
 
 
 def _read(path: Path) -> str:
@@ -310,14 +315,15 @@ def _read(path: Path) -> str:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: not UTF-8 text") from None
+    except ValueError:  # a zero byte, or half a surrogate pair
+        raise InputError(f"{str(path)!r}: no name of a file") from None
 
 
-def _by_alias(name: str) -> Target:
-    known = {alias: target for target in map(load, names()) for alias in target.aliases}
-    if name in known:
-        return known[name]
-    wanted = name.lower()
-    partial = [candidate for candidate in names() if wanted in candidate]
-    close = partial or get_close_matches(wanted, [*names(), *known], 5, 0.5)
+def _refuse(name: str) -> NoReturn:
+    from eopt.backends.tvm_text import tags
+
+    wanted = name.lower()[:MAX_NAME]
+    partial = [candidate for candidate in names() if wanted in candidate] or [tag for tag in tags() if wanted in tag]
+    close = partial or get_close_matches(wanted, dict.fromkeys([*names(), *aliases(), *tags()]), 5, 0.5)
     hint = f"did you mean {', '.join(close[:8])}?" if close else "eopt targets list names them"
-    raise UsageError(f"no target {name!r}; {hint}")
+    raise UsageError(f"no target {name[:MAX_NAME]!a}; {hint}")

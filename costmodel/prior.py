@@ -51,8 +51,9 @@ def _query(kernel: Kernel, target: Target, executor: Executor) -> Cost | Unknown
     terms = work_energy_j(target, time)
     stretched_s = _stretched(time, sum(terms.values()), static_w, target)
     terms["static"] = static_w * stretched_s
-    spread = _spread(time, bool(reasons) or bool(target.imputed))
-    reasons = (*time.reasons, *reasons)
+    estimated = [target.factors.get(name, 1.0) for name in ("bandwidth_bytes_per_s", "vector.float32")]
+    spread = max(_spread(time, bool(reasons) or bool(target.imputed)), *estimated)
+    reasons = (*time.reasons, *reasons, *(f"{name} imputed" for name in sorted(target.factors)))
     return Cost(
         _around(stretched_s, spread),
         _around(sum(terms.values()), spread),

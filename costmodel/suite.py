@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from onnx import numpy_helper, parser
+from onnx import helper, numpy_helper, parser
 
 from eopt.ir.model import Model
 from eopt.ir.onnx_io import from_proto
@@ -47,15 +47,20 @@ class Candidate:
         fixed = [info for info in proto.graph.input if info.name in self.weights]
         rng = np.random.default_rng(0)
         for info in fixed:
-            shape = [dim.dim_value for dim in info.type.tensor_type.shape.dim]
-            array = (rng.standard_normal(shape) * 0.1).astype(np.float32)
+            tensor = info.type.tensor_type
+            shape = [dim.dim_value for dim in tensor.shape.dim]
+            array = (rng.standard_normal(shape) * 0.1).astype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
             proto.graph.initializer.append(numpy_helper.from_array(array, info.name))
             proto.graph.input.remove(info)
         return from_proto(proto)
 
 
-def draw(count: int, seed: int) -> list[Candidate]:
-    """So many different candidates, every template as often as it weighs."""
+def draw(count: int, seed: int, dtypes: Sequence[str] = ("float",)) -> list[Candidate]:
+    """So many different candidates, every template as often as it weighs.
+
+    Args:
+        dtypes: of activations and weights, as ONNX text spells them; drawn evenly.
+    """
     rng = np.random.default_rng(seed)
     names, shares = list(TEMPLATES), np.array([share for share, _ in TEMPLATES.values()], dtype=float)
     found: dict[str, Candidate] = {}
@@ -64,6 +69,7 @@ def draw(count: int, seed: int) -> list[Candidate]:
         candidate = TEMPLATES[kind][1](rng)
         if candidate is not None:
             weights, text = candidate
+            text = text.replace("float[", f"{_pick(rng, dtypes)}[")
             found.setdefault(text, Candidate(kind, text, weights))
     return list(found.values())
 
@@ -116,8 +122,8 @@ def _batched(rng: Rng) -> Drawn:
 
 def _attention(rng: Rng) -> Drawn:
     h, s, d = _pick(rng, HEADS), _pick(rng, LENGTHS), _pick(rng, HEAD_WIDTHS)
-    body = "p = MatMul(q, k) c = Constant<value = float {0.125}>() s = Mul(p, c) w = Softmax(s) y = MatMul(w, v)"
-    return _graph({"q": (1, h, s, d), "k": (1, h, d, s), "v": (1, h, s, d)}, (1, h, s, d), body)
+    body = "p = MatMul(q, k) s = Mul(p, c) w = Softmax(s) y = MatMul(w, v)"
+    return _graph({"q": (1, h, s, d), "k": (1, h, d, s), "v": (1, h, s, d), "c": (1,)}, (1, h, s, d), body, ("c",))
 
 
 def _conv(after: str) -> Callable[[Rng], Drawn]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from eopt.backends import detect
@@ -64,3 +66,50 @@ def test_a_gpu_nobody_has_a_sheet_for():
 def test_this_machine_is_detected():
     found = detect.detect()
     assert found.vector["float32"] > 0
+    assert detect.detect().name == found.name
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "expected"),
+    [
+        ("vendor_id : AuthenticAMD\ncpu family : 23\nflags : avx2\n", "znver2"),
+        ("vendor_id : AuthenticAMD\ncpu family : 25\nflags : avx2\n", "znver3"),
+        ("vendor_id : AuthenticAMD\ncpu family : 25\nflags : avx2 avx512f avx512_vnni\n", "znver4"),
+        ("vendor_id : AuthenticAMD\ncpu family : 26\nflags : avx2 avx512f avx512_vnni\n", "znver5"),
+        ("vendor_id : AuthenticAMD\ncpu family : 26\nflags : avx2\n", "znver3"),  # its AVX-512 is hidden
+        ("vendor_id : GenuineIntel\nmodel : 85\nflags : avx2 avx512f avx512_vnni\n", "cascadelake"),
+        ("vendor_id : GenuineIntel\nmodel : 207\nflags : avx512f avx512_vnni amx_int8\n", "emeraldrapids"),
+        ("CPU part : 0xd4f\nFeatures : asimd sve asimddp\n", "neoverse-v2"),
+        (PI, "cortex-a76"),
+    ],
+)
+def test_the_compiler_is_told_this_cpu_and_nothing_it_lacks(cpuinfo, expected):
+    assert detect._cpu(cpuinfo, 2).tvm["mcpu"] == expected
+
+
+def cache(folder: Path, cpu: int, index: int, level: int, size: str, shared: str) -> None:
+    place = folder / f"cpu{cpu}/cache/index{index}"
+    place.mkdir(parents=True)
+    for name, text in (("level", str(level)), ("size", size), ("shared_cpu_list", shared)):
+        (place / name).write_text(f"{text}\n")
+
+
+def test_last_level_caches_are_counted_once_each(tmp_path):
+    for cpu in range(4):
+        cache(tmp_path, cpu, 2, 2, "512K", str(cpu))
+        cache(tmp_path, cpu, 3, 3, "32768K", "0-1" if cpu < 2 else "2-3")
+    assert detect.llc_bytes(tmp_path, {0, 1}) == 32 * 2**20
+    assert detect.llc_bytes(tmp_path, {1, 2, 3}) == 64 * 2**20
+
+
+def test_caches_nobody_describes(tmp_path):
+    assert detect.llc_bytes(tmp_path, {0}) is None
+    cache(tmp_path, 0, 0, 1, "large", "0")
+    assert detect.llc_bytes(tmp_path, {0}) is None
+
+
+def test_a_cache_that_was_read_is_no_estimate():
+    found = detect._cpu(ZEN, 2, 32 * 2**20)
+    assert found.l2_bytes == 32 * 2**20
+    assert "l2_bytes" not in found.imputed
+    assert "l2_bytes" in detect._cpu(ZEN, 2).imputed

@@ -83,6 +83,8 @@ def test_tvm_tags_are_aliases(name):
     [
         ("h100", "nvidia-h100-nvl, nvidia-h100-pcie, nvidia-h100-sxm"),
         ("nvidia-h100-smx", "nvidia-h100-sxm"),
+        ("gtx-960", "nvidia/geforce-gtx-960"),
+        ("nvidia/nvidia-h200", "nvidia/nvidia-h100"),
         ("zzz", ""),
     ],
 )
@@ -133,6 +135,11 @@ def test_a_sheet_of_ones_own(tmp_path: Path):
     path = tmp_path / "board.yaml"
     path.write_text(GOOD + "memory: {bandwidth_gb_per_s: 10}\npeak: {vector: {float32: 0.5}}")
     assert target.load(str(path)).vector == {"float32": 0.5e12}
+
+
+def test_a_path_that_no_file_can_have():
+    with pytest.raises(InputError, match="no name of a file"):
+        target.load("a\0b.yaml")
 
 
 def test_sparse_rates_are_kept_apart(tmp_path: Path):

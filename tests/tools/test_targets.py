@@ -135,6 +135,37 @@ def test_show_has_what_was_estimated(capsys):
     assert "estimated:" in run(capsys, "targets", "show", "nvidia-l4")[1]
 
 
+def test_show_has_the_tvm_target(capsys, sheet):
+    shown = json.loads(run(capsys, "targets", "show", "nvidia-l4", "--json")[1])
+    assert (shown["tvm_target"]["kind"], shown["tvm_target"]["arch"]) == ("cuda", "sm_89")
+    assert json.loads(run(capsys, "targets", "show", sheet, "--json")[1])["tvm_target"] is None
+
+
+def test_show_and_check_of_a_tag_without_a_sheet(capsys):
+    shown = json.loads(run(capsys, "targets", "show", "nvidia/geforce-gtx-960", "--json")[1])
+    assert shown["name"] == "nvidia-geforce-gtx-960"
+    assert "vector" in shown["imputed"]
+    assert shown["factors"]["bandwidth_bytes_per_s"] > 2
+    assert shown["estimated"]["bandwidth_bytes_per_s"]["factor"] > 1
+    code, out, _ = run(capsys, "targets", "check", "nvidia/geforce-gtx-960")
+    assert code == 0
+    assert "vector.float32" in out and "bandwidth_bytes_per_s" in out
+
+
+def test_a_tvm_target_nothing_is_known_of(capsys):
+    code, _, err = run(capsys, "targets", "show", "qcom/hexagon-v75")
+    assert code == 2
+    assert "peak.vector.float32 are missing" in err.replace("\n", " ")
+
+
+def test_a_prediction_on_a_tvm_target(capsys):
+    code, out, _ = run(capsys, "predict", CNN, "--target", "llvm -mcpu=znver4 -num-cores=8", "--json")
+    situation = json.loads(out)["situation"]
+    assert code == 0
+    assert situation["target"] == "cpu-amd-epyc-9004-8core"
+    assert "bandwidth_bytes_per_s" in situation["imputed"]
+
+
 @pytest.mark.parametrize("action", ["show", "find", "add"])
 def test_how_many_names(capsys, action):
     assert run(capsys, "targets", action)[0] == 2

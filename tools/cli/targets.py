@@ -2,13 +2,16 @@
 
   eopt targets list
   eopt targets show nvidia-h100-sxm
+  eopt targets show nvidia/geforce-gtx-960
+  eopt targets show 'llvm -mcpu=znver4 -num-cores=8'
   eopt targets find 4090
   eopt targets check my-board.yaml other.yaml
   eopt targets add my-board.yaml
 
 `check` says which figures a sheet leaves out and what would be taken for them: the factor is the 90 % uncertainty
 around the estimate, learned from the shipped sheets. `add` copies a checked sheet to $EOPT_TARGETS, else
-~/.config/eopt/targets, where it is found by its name."""
+~/.config/eopt/targets, where it is found by its name. `show` and `check` also take any TVM target: JSON, a tag, or the
+older string form. `show` prints the TVM target of each as `tvm_target`, null where a sheet of yours names none."""
 
 from __future__ import annotations
 
@@ -24,7 +27,9 @@ _UNITS = {"_hz": "Hz", "_w": "W", "_nm": "nm", "_bytes": "bytes", "_bytes_per_s"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the options."""
     parser.add_argument("action", choices=["list", "show", "find", "check", "add"])
-    parser.add_argument("names", nargs="*", metavar="NAME", help="a target name, part of one, or a sheet.yaml")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="a target name, part of one, a sheet.yaml, or a TVM target"
+    )
     common.add_json(parser)
 
 
@@ -48,9 +53,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _show(name: str, as_json: bool) -> int:
     from eopt.backends import target
+    from eopt.backends.tvm_target import tvm_target
 
     sheet = target.load(name)
-    document = {**sheet.to_dict(), "estimated": _estimated(sheet)}
+    tvm = None if sheet.tvm is None else tvm_target(sheet)
+    document = {**sheet.to_dict(), "tvm_target": tvm, "estimated": _estimated(sheet)}
     if as_json:
         common.print_json(document)
         return 0
