@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -107,4 +107,114 @@ def calibrate(
         {},
     )
     scored = _scored(made, unseen, base, found, runs_it)
+    errors = {"count": len(scored), "before": median_error(scored, 2), "after": median_error(scored, 3)}
+    made = replace(made, unseen=errors)
     return Outcome(made, calibration.keep(made), scored, failed)
+
+
+def candidates(target: Target, executor: Executor, base: CostModel, seed: int, copied: bool) -> list[Candidate]:
+    """Operators that the executor runs as one kernel and the cost model can price."""
+    dtypes = ("float",) if target.kind == "cpu" else ("float", "float16")
+    found: list[tuple[str, Kernel, Workload]] = []
+    situation = Situation(target, executor)
+    for one in suite.draw(POOL, seed, dtypes):
+        parts = list(pieces(one.model(), situation, copied))
+        if len(parts) != 1:
+            continue
+        kernel, workload = parts[0].kernel, parts[0].workload
+        if not isinstance(kernel, Unknown) and not isinstance(workload, Unknown):
+            found.append((one.kind, kernel, workload))
+    costs = base.query_many([kernel for _, kernel, _ in found], target, executor)
+    return [
+        Candidate(*one, cost.latency_s.mid)
+        for one, cost in zip(found, costs, strict=True)
+        if isinstance(cost, Cost) and cost.latency_s.mid < LONGEST_S
+    ]
+
+
+def split(
+    pool: Sequence[Candidate], target: Target, executor: Executor, base: CostModel, ops: int, seed: int
+) -> tuple[list[Candidate], list[Candidate]]:
+    """Those that tell most of the pool, and some at random that nobody learns from.
+
+    Raises:
+        InputError: the cost model prices none.
+    """
+    order = np.random.default_rng(seed).permutation(len(pool))
+    held_out, rest = [pool[place] for place in order[:HELD_OUT]], [pool[place] for place in order[HELD_OUT:]]
+    if not rest:
+        raise InputError(f"nothing can be priced on {target.name} with {executor.name}, so nothing tells about it")
+    kernels, seconds = [one.kernel for one in rest], np.array([one.predicted_s for one in rest])
+    along = _sensitivity(kernels, seconds, target, executor, base)
+    chosen = design.choose(design.joint(residual.points(kernels, seconds), *along), ops)
+    return [rest[place] for place in chosen], held_out
+
+
+def _sensitivity(
+    kernels: Sequence[Kernel], seconds: Array, target: Target, executor: Executor, base: CostModel
+) -> tuple[Array, Array] | tuple[None, None]:
+    """How predictions hang on the embedding of a device, where a network makes them."""
+    if not isinstance(base, Learned) or not all(base.covers(kernel, target) for kernel in kernels):
+        return None, None
+    chip = device(target)
+    return adapt.sensitivity(base.model.network, adapt.few(kernels, seconds, chip, executor), chip)
+
+
+def timings(
+    workloads: Sequence[Workload], setup: Setup, store: Store, away: Reach | None, progress: Progress
+) -> list[bench.Result]:
+    """Measured here, or by the devices behind a tracker.
+
+    Raises:
+        UsageError, InputError, OutputError: as of `bench.measure` and `fleet.measure`.
+    """
+    if away is None:
+        return bench.measure(workloads, setup, store, progress)
+    from eopt.backends.harness.worker import feed_of
+    from eopt.backends.tvm import fleet
+
+    version = bench.versions(setup)
+    place = replace(store, machine=f"{store.machine}, {away.key} at {away.tracker[0]}:{away.tracker[1]}")
+    found: dict[str, bench.Result] = {}
+    for workload in workloads:
+        kept = place.find(workload, setup, version)
+        if kept is not None:
+            found[workload.key] = kept
+    left = list({workload.key: workload for workload in workloads if workload.key not in found}.values())
+    running = fleet.measure(
+        left, setup, away.tracker, away.key, feed_of, store.folder / "tvm", trust_network=away.trust_network
+    )
+    for number, (workload, result) in enumerate(running if left else (), 1):
+        found[workload.key] = result if isinstance(result, Unknown) else result.timing
+        if not isinstance(result, Unknown):
+            place.keep(workload, setup, version, result.timing)
+        progress(f"measuring ({away.key})", number, len(left))
+    return [found[workload.key] for workload in workloads]
+
+
+def _scored(
+    made: Calibration,
+    unseen: Sequence[tuple[Candidate, Timing]],
+    base: CostModel,
+    target: Target,
+    executor: Executor,
+) -> tuple[tuple[str, float, float, float], ...]:
+    """Kind, measured seconds, and what is predicted without and with the calibration."""
+    kernels = [one.kernel for one, _ in unseen]
+    models = (base, made.apply(base, target, executor))
+    before, after = (
+        [
+            cost.latency_s.mid if isinstance(cost, Cost) else np.nan
+            for cost in model.query_many(kernels, target, executor)
+        ]
+        for model in models
+    )
+    return tuple(
+        (one.kind, timing.latency_s, float(old), float(new))
+        for (one, timing), old, new in zip(unseen, before, after, strict=True)
+    )
+
+
+def median_error(held_out: Sequence[tuple[str, float, float, float]], which: int) -> float:
+    """Median absolute error as a share: `which` is 2 for before, 3 for after."""
+    return float(np.median([abs(float(one[which]) / one[1] - 1) for one in held_out]))

@@ -10,7 +10,7 @@ from eopt.backends import target as targets
 from eopt.backends import throttle
 from eopt.backends.executor import Executor
 from eopt.backends.target import Target
-from eopt.costmodel import registry, training
+from eopt.costmodel import calibration, registry, training
 from eopt.costmodel.learned import current
 from eopt.costmodel.query import CostModel
 from eopt.costmodel.training import FORWARD, TRAINING
@@ -56,7 +56,8 @@ def situation(
             a target.
     """
     if target is not None:
-        return Situation(*hardware(target, executor, clock_mhz, power_cap_w), bindings_for(model, batch, bind))
+        runs_on = hardware(target, executor, clock_mhz, power_cap_w)
+        return Situation(*runs_on, bindings_for(model, batch, bind), cost_model_of(None, *runs_on))
     _refuse_without_target(executor, clock_mhz, power_cap_w)
     return None
 
@@ -91,17 +92,21 @@ def unbound(
         raise UsageError(f"no phase {phase!r}; known are {FORWARD}, {TRAINING}")
     training.optimizer(optimizer)
     runs_on = hardware(target, executor, clock_mhz, power_cap_w, graph=graph, phase=phase)
-    return Situation(*runs_on, cost_model=cost_model_of(cost_model), phase=phase, optimizer=optimizer)
+    return Situation(*runs_on, cost_model=cost_model_of(cost_model, *runs_on), phase=phase, optimizer=optimizer)
 
 
-def cost_model_of(named: CostModel | str | None) -> CostModel:
-    """A cost model by name or folder; that of this release where none is named.
+def cost_model_of(named: CostModel | str | None, target: Target, executor: Executor) -> CostModel:
+    """A cost model by name or folder; where none is named that of this release, corrected by a calibration of the
+    target and executor if there is one.
 
     Raises:
         UsageError: no such cost model.
-        InputError: the folder holds none, or the installed one cannot be made.
+        InputError: the folder holds none, the installed one cannot be made, or the calibration is damaged.
     """
-    return registry.load(named) if isinstance(named, str) else named or current()
+    if named is not None:
+        return registry.load(named) if isinstance(named, str) else named
+    found = calibration.find(target, executor)
+    return current() if found is None else found.apply(current(), target, executor)
 
 
 def hardware(

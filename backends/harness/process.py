@@ -14,9 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-
 from eopt.backends.base import Array, Feed
+from eopt.backends.harness.arrays import read_arrays, write_arrays
 from eopt.backends.harness.base import Setup, Workload
 from eopt.ir.errors import EoptError, InputError, UsageError
 
@@ -62,7 +61,7 @@ class Worker:
         path.write_bytes(workload.onnx)
         given = None if feed is None else self.folder / f"{self.count}.npz"
         if given is not None and feed is not None:
-            np.savez(given, **feed)
+            write_arrays(given, feed)
         request = {
             "do": "prepare", "number": self.count, "path": str(path), "name": workload.name, "copies": workload.copies,
             "lone": workload.lone, "feed": given and str(given),
@@ -124,8 +123,7 @@ class RemotePrepared:
         """See `Prepared.outputs`."""
         path = self.worker.folder / f"{self.number}.out.npz"
         self.worker.ask({"do": "outputs", "number": self.number, "to": str(path)})
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+        return read_arrays(path)
 
     def drop(self) -> None:
         """Free it over there."""

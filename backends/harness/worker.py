@@ -11,10 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from eopt.backends.base import Feed
 from eopt.backends.harness import engines
+from eopt.backends.harness.arrays import read_arrays, write_arrays
 from eopt.backends.harness.base import Engine, Prepared, Setup, Workload
 from eopt.ir.errors import EoptError
 
@@ -37,7 +36,7 @@ class Server:
         if what == "run":
             return {"seconds": self.prepared[number].run(request["calls"])}
         if what == "outputs":
-            np.savez(request["to"], **self.prepared[number].outputs())
+            write_arrays(Path(request["to"]), self.prepared[number].outputs())
             return {}
         self.prepared.pop(number, None)
         return {}
@@ -45,20 +44,18 @@ class Server:
     def _prepare(self, request: dict[str, Any]) -> Prepared:
         path = Path(request["path"])
         workload = Workload(request["name"], path.read_bytes(), request["copies"], request["lone"])
-        return self.engine.prepare(workload, _feed(workload, request["feed"]))
+        feed = feed_of(workload) if request["feed"] is None else read_arrays(Path(request["feed"]))
+        return self.engine.prepare(workload, feed)
 
 
-def _feed(workload: Workload, path: str | None) -> Feed:
-    """Given arrays, or seeded ones as the inputs declare them."""
+def feed_of(workload: Workload) -> Feed:
+    """Inputs of a workload as it declares them, drawn with a fixed seed."""
     import onnx
 
     from eopt.backends import data
     from eopt.ir.analysis import index_limits
     from eopt.ir.onnx_io import from_proto
 
-    if path is not None:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
     model = from_proto(onnx.load_from_string(workload.onnx))
     return data.synthetic(model.feeds, index_limits(model), SEED).arrays
 

@@ -20,6 +20,7 @@ VERBS = {
     "diff": "show what differs between two models",
     "why": "say why a rewrite rule does not apply at a node",
     "targets": "list, show, find, check and add hardware targets",
+    "calibrate": "measure the operators that tell most about a device, and correct predictions of it by them",
     "evaluate": "score the cost model on devices it has not seen, beside baselines",
     "passes": "list and show passes",
     "data": "list and fetch sources of measurements and build the table the cost model learns from",

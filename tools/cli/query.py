@@ -27,6 +27,7 @@ from eopt.tools.cli import common
 
 if TYPE_CHECKING:
     from eopt.backends.target import Target
+    from eopt.costmodel.query import CostModel
 
 Row = dict[str, Any]
 MAX_LINES, MAX_LINE_BYTES = 10_000_000, 1 << 20
@@ -90,26 +91,26 @@ def given_query(arguments: argparse.Namespace) -> bool:
 
 def run(arguments: argparse.Namespace) -> int:
     """Price and print."""
-    from eopt.tools.situation import hardware
+    from eopt.tools.situation import cost_model_of, hardware
 
     if arguments.target is None:
         raise UsageError("a cost query needs a target; give --target NAME (eopt targets list)")
-    target, _ = hardware(arguments.target, arguments.executor, arguments.clock, arguments.power_cap)
+    where = hardware(arguments.target, arguments.executor, arguments.clock, arguments.power_cap)
+    model = cost_model_of(arguments.cost_model, *where)
     if not given_query(arguments):
-        return _stream(arguments, target)
+        return _stream(arguments, where[0], model)
     if arguments.file is not None:
         raise UsageError("either a FILE of queries or one with --op, not both")
-    return _single(arguments, target)
+    return _single(arguments, where[0], model)
 
 
-def _single(arguments: argparse.Namespace, target: Target) -> int:
+def _single(arguments: argparse.Namespace, target: Target, model: CostModel) -> int:
     from eopt.costmodel.records import record
     from eopt.costmodel.service import answer, total
-    from eopt.tools.situation import cost_model_of
 
     rows = [query_of(arguments)]
     record(rows[0])  # so that what is wrong is said without the number of a line
-    answers = answer(rows, target, arguments.executor, cost_model_of(arguments.cost_model))
+    answers = answer(rows, target, arguments.executor, model)
     if arguments.total:
         answers.append(total(rows, answers))
     if arguments.json:
@@ -119,11 +120,10 @@ def _single(arguments: argparse.Namespace, target: Target) -> int:
     return 0
 
 
-def _stream(arguments: argparse.Namespace, target: Target) -> int:
+def _stream(arguments: argparse.Namespace, target: Target, model: CostModel) -> int:
     from eopt.costmodel.service import Total, answer
-    from eopt.tools.situation import cost_model_of
 
-    whole, model, name = Total(), cost_model_of(arguments.cost_model), arguments.file or "-"
+    whole, name = Total(), arguments.file or "-"
     where = "standard input" if name == "-" else name
     with _opened(name) as file, SpooledTemporaryFile(HELD_BYTES, "w+", encoding="utf-8", newline="") as held:
         for first, texts, rows in _chunks(file, where):
