@@ -21,6 +21,7 @@ from eopt.ir.ops import Unit
 
 Array = np.ndarray[Any, Any]
 DEVICE, FAMILY, OPERATOR, TREND = 1.0, 0.7, 0.5, 0.3  # standard deviations of the logarithm before anything is measured
+HEAVY = 6.0  # vector operations for each result: a bias and a rectifier are few, GELU and softmax are many
 SHAPES, LENGTHS, NOISES = (0.5, 1.0, 2.0), (0.5, 1.0, 2.0), (0.05, 0.1, 0.2)  # what is averaged over
 
 
@@ -49,13 +50,17 @@ def points(kernels: Sequence[Kernel], seconds: Array) -> Points:
     """Kernels, and float64[n] of what the cost model says they take."""
     sizes = np.array([_sizes(kernel) for kernel in kernels]).reshape(len(kernels), -1)
     families = np.array([crc32(kernel.family.encode()) for kernel in kernels])
-    operators = np.array([crc32((kernel.name + _depthwise(kernel)).encode()) for kernel in kernels])
+    operators = np.array([crc32(f"{kernel.name} {_variant(kernel)}".encode()) for kernel in kernels])
     return Points(np.column_stack([sizes, np.log(seconds / 1e-5) / 3]), families, operators)
 
 
-def _depthwise(kernel: Kernel) -> str:
-    each = kernel.gemm is not None and kernel.gemm[0] > 1 and kernel.gemm[2] == 1
-    return " by channel" if each and "Conv" in kernel.name else ""
+def _variant(kernel: Kernel) -> str:
+    """What an operator's name does not say: convolutions by channel, and products with vector work fused to them."""
+    if kernel.gemm is None:
+        return ""
+    each = "Conv" in kernel.name and kernel.gemm[0] > 1 and kernel.gemm[2] == 1
+    beside = sum(amount for unit, _, amount in kernel.flops if unit is not Unit.MATRIX) / max(1, kernel.elements)
+    return ("by channel " if each else "") + ("alone" if not beside else "light" if beside < HEAVY else "heavy")
 
 
 def _sizes(kernel: Kernel) -> tuple[float, ...]:

@@ -18,14 +18,15 @@ from eopt.ir.onnx_io import from_proto
 
 Rng = np.random.Generator
 OPSET = 20
-ROWS = (1, 8, 16, 32, 64, 128, 197, 256, 512)
+ROWS = (1, 1, 8, 16, 32, 64, 128, 128, 197, 256, 256, 512, 512, 1024, 2048, 4096)
+BATCHES = (1, 1, 1, 1, 2, 4, 8, 16)
 WIDTHS = (32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072)
 CHANNELS = (3, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 PIXELS = (4, 7, 8, 14, 16, 28, 32, 56, 112)
 HEADS = (1, 4, 6, 8, 12, 16, 24)
 LENGTHS = (16, 32, 64, 128, 197, 256)
 HEAD_WIDTHS = (32, 64)
-MAX_FLOPS, MAX_ELEMENTS = 3e8, 4e6
+MAX_FLOPS, MAX_ELEMENTS = 1e9, 1e7
 
 
 @dataclass(frozen=True)
@@ -114,42 +115,55 @@ def _gemm(rng: Rng) -> Drawn:
 
 def _batched(rng: Rng) -> Drawn:
     """Scores of attention, or what they weigh."""
-    h, s, d = _pick(rng, HEADS), _pick(rng, LENGTHS), _pick(rng, HEAD_WIDTHS)
+    n, h, s, d = _heads(rng)
+    if 2 * n * h * s * s * d > MAX_FLOPS:
+        return None
     if rng.integers(2):
-        return _graph({"a": (1, h, s, d), "b": (1, h, d, s)}, (1, h, s, s), "y = MatMul(a, b)")
-    return _graph({"a": (1, h, s, s), "b": (1, h, s, d)}, (1, h, s, d), "y = MatMul(a, b)")
+        return _graph({"a": (n, h, s, d), "b": (n, h, d, s)}, (n, h, s, s), "y = MatMul(a, b)")
+    return _graph({"a": (n, h, s, s), "b": (n, h, s, d)}, (n, h, s, d), "y = MatMul(a, b)")
 
 
 def _attention(rng: Rng) -> Drawn:
-    h, s, d = _pick(rng, HEADS), _pick(rng, LENGTHS), _pick(rng, HEAD_WIDTHS)
-    body = "p = MatMul(q, k) s = Mul(p, c) w = Softmax(s) y = MatMul(w, v)"
-    return _graph({"q": (1, h, s, d), "k": (1, h, d, s), "v": (1, h, s, d), "c": (1,)}, (1, h, s, d), body, ("c",))
+    n, h, s, d = _heads(rng)
+    if 4 * n * h * s * s * d > MAX_FLOPS or n * h * s * s > MAX_ELEMENTS:
+        return None
+    inputs = {"q": (n, h, s, d), "k": (n, h, d, s), "v": (n, h, s, d), "c": (1,)}
+    if rng.integers(2):
+        return _graph(inputs, (n, h, s, d), "p = MatMul(q, k) s = Mul(p, c) w = Softmax(s) y = MatMul(w, v)", ("c",))
+    plain = {name: inputs[name] for name in "qkv"}
+    return _graph(plain, (n, h, s, d), "p = MatMul(q, k) w = Softmax(p) y = MatMul(w, v)")
+
+
+def _heads(rng: Rng) -> tuple[int, int, int, int]:
+    """Sequences, heads, tokens, and the width of a head."""
+    return _pick(rng, BATCHES), _pick(rng, HEADS), _pick(rng, LENGTHS), _pick(rng, HEAD_WIDTHS)
 
 
 def _conv(after: str) -> Callable[[Rng], Drawn]:
     def drawn(rng: Rng) -> Drawn:
-        c, o, h = _pick(rng, CHANNELS), _pick(rng, CHANNELS[1:]), _pick(rng, PIXELS)
+        n, c, o, h = _pick(rng, BATCHES), _pick(rng, CHANNELS), _pick(rng, CHANNELS[1:]), _pick(rng, PIXELS)
         kernel, stride = _pick(rng, (1, 1, 3, 3, 3, 5, 7)), _pick(rng, (1, 1, 1, 2))
         out = (h - 1) // stride + 1
-        if 2 * out * out * o * c * kernel * kernel > MAX_FLOPS or kernel > h:
+        if 2 * n * out * out * o * c * kernel * kernel > MAX_FLOPS or kernel > h:
             return None
-        inputs = {"x": (1, c, h, h), "w": (o, c, kernel, kernel), "b": (o,), "r": (1, o, out, out)}
+        inputs = {"x": (n, c, h, h), "w": (o, c, kernel, kernel), "b": (o,), "r": (n, o, out, out)}
         conv = f"Conv<{_window(kernel, stride)}>(x, w, b)"
         names = "xwbr" if "r)" in after else "xwb"
         body = f"c = {conv} {after}" if after else f"y = {conv}"
-        return _graph({name: inputs[name] for name in names}, (1, o, out, out), body, ("w", "b"))
+        return _graph({name: inputs[name] for name in names}, (n, o, out, out), body, ("w", "b"))
 
     return drawn
 
 
 def _depthwise(rng: Rng) -> Drawn:
-    c, h, kernel, stride = _pick(rng, CHANNELS[1:]), _pick(rng, PIXELS), _pick(rng, (3, 3, 5)), _pick(rng, (1, 1, 2))
+    n, c, h = _pick(rng, BATCHES), _pick(rng, CHANNELS[1:]), _pick(rng, PIXELS)
+    kernel, stride = _pick(rng, (3, 3, 5)), _pick(rng, (1, 1, 2))
     out = (h - 1) // stride + 1
     if kernel > h:
         return None
-    inputs = {"x": (1, c, h, h), "w": (c, 1, kernel, kernel), "b": (c,)}
+    inputs = {"x": (n, c, h, h), "w": (c, 1, kernel, kernel), "b": (c,)}
     body = f"y = Conv<{_window(kernel, stride)}, group = {c}>(x, w, b)"
-    return _graph(inputs, (1, c, out, out), body, ("w", "b"))
+    return _graph(inputs, (n, c, out, out), body, ("w", "b"))
 
 
 def _window(kernel: int, stride: int) -> str:
@@ -164,9 +178,9 @@ def _rows(rng: Rng) -> tuple[int, ...]:
         return 1, _pick(rng, ROWS), _pick(rng, WIDTHS)
     if form == 1:
         length = _pick(rng, LENGTHS)
-        return 1, _pick(rng, HEADS), length, length
+        return _pick(rng, BATCHES), _pick(rng, HEADS), length, length
     pixels = _pick(rng, PIXELS)
-    return 1, _pick(rng, CHANNELS), pixels, pixels
+    return _pick(rng, BATCHES), _pick(rng, CHANNELS), pixels, pixels
 
 
 def _softmax(rng: Rng) -> Drawn:
@@ -198,13 +212,13 @@ def _binary(rng: Rng) -> Drawn:
 
 
 def _pool(rng: Rng) -> Drawn:
-    c, h = _pick(rng, CHANNELS), _pick(rng, PIXELS)
+    n, c, h = _pick(rng, BATCHES), _pick(rng, CHANNELS), _pick(rng, PIXELS)
     if rng.integers(2):
-        return _graph({"x": (1, c, h, h)}, (1, c, 1, 1), "y = GlobalAveragePool(x)")
+        return _graph({"x": (n, c, h, h)}, (n, c, 1, 1), "y = GlobalAveragePool(x)")
     out = (h - 1) // 2 + 1
     op = _pick(rng, ("MaxPool", "AveragePool"))
     body = f"y = {op}<kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]>(x)"
-    return _graph({"x": (1, c, h, h)}, (1, c, out, out), body)
+    return _graph({"x": (n, c, h, h)}, (n, c, out, out), body)
 
 
 def _reduce(rng: Rng) -> Drawn:
@@ -214,8 +228,22 @@ def _reduce(rng: Rng) -> Drawn:
 
 
 def _transpose(rng: Rng) -> Drawn:
-    s, h, d = _pick(rng, ROWS), _pick(rng, HEADS), _pick(rng, HEAD_WIDTHS)
-    return _graph({"x": (1, s, h, d)}, (1, h, s, d), "y = Transpose<perm = [0, 2, 1, 3]>(x)")
+    """Heads before tokens, that with tokens last, or an image to tokens."""
+    n, h, s, d = _heads(rng)
+    form = rng.integers(3)
+    if form == 0:
+        return _graph({"x": (n, s, h, d)}, (n, h, s, d), "y = Transpose<perm = [0, 2, 1, 3]>(x)")
+    if form == 1:
+        return _graph({"x": (n, s, h, d)}, (n, h, d, s), "y = Transpose<perm = [0, 2, 3, 1]>(x)")
+    return _graph({"x": (n, h * d, s)}, (n, s, h * d), "y = Transpose<perm = [0, 2, 1]>(x)")
+
+
+def _split(rng: Rng) -> Drawn:
+    """Queries of one product for queries, keys and values."""
+    n, w = _pick(rng, ROWS), _pick(rng, WIDTHS)
+    body = "begin = Constant<value = int64[1] {0}>() axis = Constant<value = int64[1] {2}>() "
+    body += f"end = Constant<value = int64[1] {{{w}}}>() y = Slice(x, begin, end, axis)"
+    return _graph({"x": (1, n, 3 * w)}, (1, n, w), body)
 
 
 def _concat(rng: Rng) -> Drawn:
@@ -251,7 +279,8 @@ TEMPLATES: dict[str, tuple[int, Callable[[Rng], Drawn]]] = {
     "binary": (8, _binary),
     "pool": (6, _pool),
     "reduce": (4, _reduce),
-    "Transpose": (4, _transpose),
+    "Transpose": (6, _transpose),
+    "Slice": (3, _split),
     "Concat": (2, _concat),
     "Gather": (2, _gather),
 }

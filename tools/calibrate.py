@@ -30,7 +30,8 @@ from eopt.tools.situation import hardware
 POOL = 400  # candidates; more choice adds little to what the best of them tell
 HELD_OUT = 40  # never learned from: what the errors that are printed are of
 LEAST = 10
-LONGEST_S = 0.05  # predicted; one that takes longer costs a minute in an untuned schedule
+LONGEST_S = {"tvm": 0.004}  # predicted; schedules that nobody tuned are up to a hundred times slower
+USUAL_LONGEST_S = 0.05
 Array = np.ndarray[Any, Any]
 Progress = Callable[[str, int, int], None]
 
@@ -125,10 +126,11 @@ def candidates(target: Target, executor: Executor, base: CostModel, seed: int, c
         if not isinstance(kernel, Unknown) and not isinstance(workload, Unknown):
             found.append((one.kind, kernel, workload))
     costs = base.query_many([kernel for _, kernel, _ in found], target, executor)
+    longest_s = LONGEST_S.get(executor.name, USUAL_LONGEST_S)
     return [
         Candidate(*one, cost.latency_s.mid)
         for one, cost in zip(found, costs, strict=True)
-        if isinstance(cost, Cost) and cost.latency_s.mid < LONGEST_S
+        if isinstance(cost, Cost) and cost.latency_s.mid < longest_s
     ]
 
 
