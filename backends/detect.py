@@ -154,6 +154,7 @@ def share(sheet: Target, cores: int) -> Target:
         memory_bytes=None,
         bandwidth_bytes_per_s=_scaled(sheet.bandwidth_bytes_per_s, max(part, _least_bandwidth(sheet))),
         l2_bytes=_scaled(sheet.l2_bytes, part),
+        l2_bandwidth_bytes_per_s=_scaled(sheet.l2_bandwidth_bytes_per_s, part),
         vector={dtype: rate * part for dtype, rate in sheet.vector.items()},
         matrix={dtype: rate * part for dtype, rate in sheet.matrix.items()},
         aliases=(),

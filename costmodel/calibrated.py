@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import exp
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,9 @@ from eopt.backends.target import Target
 from eopt.costmodel.costs import times
 from eopt.costmodel.query import Basis, Cost, CostModel, Interval, Kernel, Unknown, Whole, WholeCostModel
 from eopt.costmodel.residual import Residual, points
+from eopt.costmodel.roofline import Latency, latency
 
+Array = np.ndarray[Any, Any]
 Z90 = 1.645  # standard deviations of half a 90 % interval
 
 
@@ -45,10 +48,11 @@ class Calibrated:
         known = [(place, cost) for place, cost in enumerate(found) if isinstance(cost, Cost)]
         if not known:
             return found
-        seconds = np.array([cost.latency_s.mid for _, cost in known])
-        means, spreads = self.residual.predict(points([kernels[place] for place, _ in known], seconds))
-        for (place, cost), mean, spread in zip(known, means, spreads, strict=True):
-            found[place] = corrected(cost, float(mean), float(spread), self.says)
+        asked = [kernels[place] for place, _ in known]
+        seconds = references(asked, [cost for _, cost in known], target, executor)
+        means, spreads = self.residual.predict(points(asked, seconds))
+        for (place, cost), latency_s, spread in zip(known, seconds * np.exp(means), spreads, strict=True):
+            found[place] = corrected(cost, float(latency_s), float(spread), self.says)
         return found
 
     def whole(
@@ -73,13 +77,26 @@ class Calibrated:
         return (target.name, executor.name) == (self.target, self.executor)
 
 
-def corrected(cost: Cost, mean: float, spread: float, says: str) -> Cost:
-    """A cost whose latency is off by a factor of e^mean, known to a standard deviation of its logarithm.
+def references(kernels: Sequence[Kernel], costs: Sequence[Cost], target: Target, executor: Executor) -> Array:
+    """float64[n] seconds that measurements are compared with.
+
+    A network says itself what it predicts. Of the physics prior they are compute, memory and launch one after the other:
+    which of them is longer changes suddenly from kernel to kernel where the sheet is wrong, their sum does not.
+    """
+    found = []
+    for kernel, cost in zip(kernels, costs, strict=True):
+        time = latency(kernel, target, executor) if cost.basis is Basis.ESTIMATED else None
+        parts = isinstance(time, Latency) and time.compute_s + time.memory_s + time.launch_s
+        found.append(parts or cost.latency_s.mid)
+    return np.array(found, dtype=float)
+
+
+def corrected(cost: Cost, latency_s: float, spread: float, says: str) -> Cost:
+    """A cost with another latency, known to a standard deviation of its logarithm.
 
     Operations and bytes draw the joules that they drew; static power is drawn for longer or shorter.
     """
-    factor = exp(mean)
-    latency_s = cost.latency_s.mid * factor
+    factor = latency_s / cost.latency_s.mid
     terms = {name: joules * (factor if name == "static" else 1.0) for name, joules in cost.terms.items()}
     scale = sum(terms.values()) / sum(cost.terms.values()) if sum(cost.terms.values()) else factor
     wide = exp(Z90 * spread)

@@ -17,7 +17,7 @@ import numpy as np
 from eopt.backends.executor import Executor
 from eopt.backends.target import Target
 from eopt.costmodel.adapt import adapted
-from eopt.costmodel.calibrated import Calibrated
+from eopt.costmodel.calibrated import Calibrated, references
 from eopt.costmodel.learned import Learned
 from eopt.costmodel.query import Cost, CostModel, Kernel
 from eopt.costmodel.residual import Residual, points
@@ -84,11 +84,11 @@ def fit(
     """
     costs = base.query_many(kernels, target, executor)
     known = [place for place, cost in enumerate(costs) if isinstance(cost, Cost)]
-    predicted = np.array([cost.latency_s.mid for cost in costs if isinstance(cost, Cost)])
     if not known:
         raise InputError(f"none of the measured operators can be priced on {target.name} with {executor.name}")
-    logs = np.log(seconds[known] / predicted)
-    return Residual(points([kernels[place] for place in known], predicted), logs, cv[known])
+    asked = [kernels[place] for place in known]
+    expected = references(asked, [cost for cost in costs if isinstance(cost, Cost)], target, executor)
+    return Residual(points(asked, expected), np.log(seconds[known] / expected), cv[known])
 
 
 def own_folder() -> Path:

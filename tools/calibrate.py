@@ -17,6 +17,7 @@ from eopt.backends.harness.base import Setup, Timing, Workload
 from eopt.backends.harness.store import Store
 from eopt.backends.target import Target
 from eopt.costmodel import adapt, calibration, design, residual, suite
+from eopt.costmodel.calibrated import references
 from eopt.costmodel.calibration import Calibration, Measured
 from eopt.costmodel.embedding import device
 from eopt.costmodel.learned import Learned, current
@@ -148,7 +149,9 @@ def split(
         raise InputError(f"nothing can be priced on {target.name} with {executor.name}, so nothing tells about it")
     kernels, seconds = [one.kernel for one in rest], np.array([one.predicted_s for one in rest])
     along = _sensitivity(kernels, seconds, target, executor, base)
-    chosen = design.choose(design.joint(residual.points(kernels, seconds), *along), ops)
+    costs = [cost for cost in base.query_many(kernels, target, executor) if isinstance(cost, Cost)]
+    pool_points = residual.points(kernels, references(kernels, costs, target, executor))
+    chosen = design.choose(design.joint(pool_points, *along), ops)
     return [rest[place] for place in chosen], held_out
 
 

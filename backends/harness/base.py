@@ -59,7 +59,7 @@ class Timing:
     """A measured latency.
 
     Attributes:
-        latency_s: of one copy of the workload: the lower quartile of the repeats.
+        latency_s: of one copy of the workload: the lowest tenth of the repeats.
         cv: coefficient of variation of all repeats.
         repeats, calls: how many there were, and executions in each.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 
 from eopt.backends.base import Unknown
 from eopt.backends.harness import timing
@@ -12,6 +13,7 @@ from eopt.backends.harness.store import Store
 from eopt.ir.errors import InputError
 
 ROUNDS = timing.REPEATS
+SERIES = 3  # of rounds; after the first only what was noisy is repeated
 BATCH, BATCH_BYTES = 32, 1 << 30  # workloads that are held at once
 WARM = 1  # executions before each window: the others have emptied the caches meanwhile
 
@@ -115,10 +117,12 @@ def _in_rounds(process: Worker, batch: list[Workload], window_s: float, suspect:
         except InputError as error:
             results[suspect.workload] = Unknown((str(error),))
     seconds: dict[Workload, list[float]] = {workload: [] for workload in prepared}
-    for _ in range(ROUNDS):
-        for suspect.workload, (one, calls) in prepared.items():
+    timings: dict[Workload, Timing] = {}
+    for _ in range(SERIES):
+        noisy = [workload for workload in prepared if not seconds[workload] or timings[workload].noisy]
+        for _, suspect.workload in product(range(ROUNDS), noisy):
+            one, calls = prepared[suspect.workload]
             one.run(WARM)
             seconds[suspect.workload].append(one.run(calls) / calls / suspect.workload.copies)
-    for workload, each_s in seconds.items():
-        results[workload] = timing.summarised(each_s, prepared[workload][1])
-    return results
+        timings.update({workload: timing.summarised(seconds[workload], prepared[workload][1]) for workload in noisy})
+    return {**results, **timings}

@@ -15,7 +15,7 @@ from eopt.backends.harness.base import Setup, Timing, Workload
 from eopt.ir.errors import OutputError
 from eopt.ir.onnx_out import atomic
 
-FORMAT = 2
+FORMAT = 3
 
 
 def default_folder() -> Path:

@@ -1,7 +1,7 @@
 """Time a prepared workload: warmed up, in windows long enough for the clock, as the faster ones of them agree.
 
-Whatever else a machine does can only add to a latency, so the figure is the lower quartile of the windows. On a quiet
-machine that is the median less one percent; on a busy one medians are off by tens.
+Whatever else a machine does can only add to a latency, so the figure is the lowest tenth of the windows. On a quiet
+machine that is the median less two percent; on a busy one medians are off by tens.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import numpy as np
 from eopt.backends.harness.base import Prepared, Timing
 
 REPEATS = 9
-QUANTILE = 0.25
-WINDOW_S = 0.01  # of one repeat; clocks resolve 100 ns, so their share is below 1e-5
+QUANTILE = 0.1
+WINDOW_S = 0.005  # of one repeat; clocks resolve 100 ns, so their share is below 1e-5
 MAX_CALLS = 1 << 20
 WARM_UP_S = 0.005
 
