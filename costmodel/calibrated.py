@@ -11,10 +11,11 @@ import numpy as np
 
 from eopt.backends.executor import Executor
 from eopt.backends.target import Target
-from eopt.costmodel.costs import times
+from eopt.costmodel.costs import plus, times, total
+from eopt.costmodel.energy import DEFAULT_MEMORY_PJ, MEMORY_PJ, PICO, static_power_w
 from eopt.costmodel.query import Basis, Cost, CostModel, Interval, Kernel, Unknown, Whole, WholeCostModel
 from eopt.costmodel.residual import Residual, points
-from eopt.costmodel.roofline import Latency, latency
+from eopt.costmodel.roofline import CPU, Latency, latency
 
 Array = np.ndarray[Any, Any]
 Z90 = 1.645  # standard deviations of half a 90 % interval
@@ -58,20 +59,24 @@ class Calibrated:
     def whole(
         self, kernels: Sequence[Kernel], counts: Sequence[int], target: Target, executor: Executor, training: bool
     ) -> Whole | None:
-        """What the base says of a whole model, times what its kernels are off together."""
-        if not isinstance(self.base, WholeCostModel):
-            return None
-        found = self.base.whole(kernels, counts, target, executor, training)
-        if found is None or not self._is_of(target, executor):
+        """What the base says of a whole model, times what its kernels are off together; their sum where it says
+        nothing, and what weights cost that no cache holds until the next execution."""
+        base = self.base
+        found = base.whole(kernels, counts, target, executor, training) if isinstance(base, WholeCostModel) else None
+        if not self._is_of(target, executor):
             return found
-        before, after = (model.query_many(kernels, target, executor) for model in (self.base, self))
-        pairs = [
-            (count * old.latency_s.mid, count * new.latency_s.mid, count * old.energy_j.mid, count * new.energy_j.mid)
-            for count, old, new in zip(counts, before, after, strict=True)
-            if isinstance(old, Cost) and isinstance(new, Cost)
-        ]
-        old_s, new_s, old_j, new_j = np.array(pairs).sum(0)
-        return Whole(times(found.latency_s, new_s / old_s), times(found.energy_j, new_j / old_j))
+        after = [cost for cost in self.query_many(kernels, target, executor) if isinstance(cost, Cost)]
+        if len(after) < len(kernels):
+            return found
+        latency_s = total([times(cost.latency_s, count) for cost, count in zip(after, counts, strict=True)])
+        energy_j = total([times(cost.energy_j, count) for cost, count in zip(after, counts, strict=True)])
+        if found is None:
+            waits_s, waits_j = cold(kernels, counts, target)
+            return Whole(plus(latency_s, waits_s), plus(energy_j, waits_j))
+        before = [cost for cost in base.query_many(kernels, target, executor) if isinstance(cost, Cost)]
+        old_s = sum(cost.latency_s.mid * count for cost, count in zip(before, counts, strict=True))
+        old_j = sum(cost.energy_j.mid * count for cost, count in zip(before, counts, strict=True))
+        return Whole(times(found.latency_s, latency_s.mid / old_s), times(found.energy_j, energy_j.mid / old_j))
 
     def _is_of(self, target: Target, executor: Executor) -> bool:
         return (target.name, executor.name) == (self.target, self.executor)
@@ -80,7 +85,7 @@ class Calibrated:
 def references(kernels: Sequence[Kernel], costs: Sequence[Cost], target: Target, executor: Executor) -> Array:
     """float64[n] seconds that measurements are compared with.
 
-    A network says itself what it predicts. Of the physics prior they are compute, memory and launch one after the other:
+    A network says what it predicts. Of the physics prior they are compute, memory and launch one after the other:
     which of them is longer changes suddenly from kernel to kernel where the sheet is wrong, their sum does not.
     """
     found = []
@@ -89,6 +94,18 @@ def references(kernels: Sequence[Kernel], costs: Sequence[Cost], target: Target,
         parts = isinstance(time, Latency) and time.compute_s + time.memory_s + time.launch_s
         found.append(parts or cost.latency_s.mid)
     return np.array(found, dtype=float)
+
+
+def cold(kernels: Sequence[Kernel], counts: Sequence[int], target: Target) -> tuple[float, float]:
+    """Seconds and joules of weights that come from memory at every execution, which operators measured one by one find
+    in the cache: all of them once they are larger than it, as each pushes out the next that is needed."""
+    weights = sum(kernel.weight_bytes * count for kernel, count in zip(kernels, counts, strict=True))
+    bandwidth = (target.bandwidth_bytes_per_s or 0.0) * CPU.dram
+    if target.kind != "cpu" or not bandwidth or not target.l2_bytes or weights <= target.l2_bytes:
+        return 0.0, 0.0
+    waits_s = weights / bandwidth
+    per_byte = MEMORY_PJ.get((target.memory_type or "").lower(), DEFAULT_MEMORY_PJ) * PICO
+    return waits_s, waits_s * static_power_w(target)[0] + weights * per_byte
 
 
 def corrected(cost: Cost, latency_s: float, spread: float, says: str) -> Cost:

@@ -24,6 +24,11 @@ def times(interval: Interval, factor: float) -> Interval:
     return Interval(interval.mid * factor, interval.lo * factor, interval.hi * factor)
 
 
+def plus(interval: Interval, more: float) -> Interval:
+    """An interval moved by a figure that is taken as known."""
+    return Interval(interval.mid + more, interval.lo + more, interval.hi + more)
+
+
 def added(costs: Sequence[Cost | Unknown]) -> Cost | Unknown:
     """Kernels one after the other, at least one; unknown where one of them is."""
     unknown = next((cost for cost in costs if isinstance(cost, Unknown)), None)

@@ -1,8 +1,9 @@
 """What measurements of a device say beyond a cost model: a Gaussian process over the logarithm of measured / predicted.
 
 Its covariance says what may be off together: everything (the device), a family of kernels, one operator, kernels of
-similar shape, and trends along sizes. Nothing is fitted but a few scales, which are averaged over by their evidence
-(Rasmussen and Williams, Gaussian Processes for Machine Learning, equations 2.23, 2.24 and 2.30).
+similar shape, and trends along sizes, of all kernels and of each family. Nothing is fitted but a few scales, which are
+averaged over by their evidence (Rasmussen and Williams, Gaussian Processes for Machine Learning, equations 2.23, 2.24
+and 2.30).
 """
 
 from __future__ import annotations
@@ -88,13 +89,13 @@ def covariance(a: Points, b: Points, shape: float, length: float) -> Array:
     family, operator = a.family[:, None] == b.family[None], a.operator[:, None] == b.operator[None]
     near = alike(a.sizes, b.sizes, length) * family * (1 + operator) / 2
     whole = DEVICE**2 + FAMILY**2 * family + OPERATOR**2 * operator
-    return np.asarray(whole + TREND**2 * (a.sizes @ b.sizes.T) + shape**2 * near)
+    return np.asarray(whole + TREND**2 * (a.sizes @ b.sizes.T) * (1 + family) + shape**2 * near)
 
 
 def variances(a: Points, shape: float) -> Array:
     """float64[n], the diagonal of `covariance`."""
     fixed = DEVICE**2 + FAMILY**2 + OPERATOR**2 + shape**2
-    return np.asarray(fixed + TREND**2 * (a.sizes**2).sum(1))
+    return np.asarray(fixed + 2 * TREND**2 * (a.sizes**2).sum(1))
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,7 @@ def _heads(rng: Rng) -> tuple[int, int, int, int]:
 def _conv(after: str) -> Callable[[Rng], Drawn]:
     def drawn(rng: Rng) -> Drawn:
         n, c, o, h = _pick(rng, BATCHES), _pick(rng, CHANNELS), _pick(rng, CHANNELS[1:]), _pick(rng, PIXELS)
-        kernel, stride = _pick(rng, (1, 1, 3, 3, 3, 5, 7)), _pick(rng, (1, 1, 1, 2))
+        kernel, stride = _pick(rng, (1, 1, 1, 3, 3, 3, 5, 7)), _pick(rng, (1, 1, 1, 2))
         out = (h - 1) // stride + 1
         if 2 * n * out * out * o * c * kernel * kernel > MAX_FLOPS or kernel > h:
             return None
@@ -211,6 +211,16 @@ def _binary(rng: Rng) -> Drawn:
     return _graph({"a": shape, "b": other}, shape, f"y = {op}(a, b)")
 
 
+def _where(rng: Rng) -> Drawn:
+    """A mask over scores: of the same shape, or the same for all heads."""
+    n, h, s, _ = _heads(rng)
+    drawn = _graph({"a": (n, h, s, s), "b": (1,)}, (n, h, s, s), "y = Where(m, a, b)", ("b",))
+    if drawn is None:
+        return None
+    weights, text = drawn
+    return weights, text.replace("g (", f"g (bool[{n},{_pick(rng, (1, h))},{s},{s}] m, ", 1)
+
+
 def _pool(rng: Rng) -> Drawn:
     n, c, h = _pick(rng, BATCHES), _pick(rng, CHANNELS), _pick(rng, PIXELS)
     if rng.integers(2):
@@ -268,15 +278,16 @@ TEMPLATES: dict[str, tuple[int, Callable[[Rng], Drawn]]] = {
     "Gemm": (8, _gemm),
     "batched product": (8, _batched),
     "attention": (6, _attention),
-    "Conv": (8, _conv("")),
-    "Conv, Relu": (10, _conv("y = Relu(c)")),
-    "Conv, Add, Relu": (6, _conv("s = Add(c, r) y = Relu(s)")),
+    "Conv": (10, _conv("")),
+    "Conv, Relu": (14, _conv("y = Relu(c)")),
+    "Conv, Add, Relu": (8, _conv("s = Add(c, r) y = Relu(s)")),
     "depthwise Conv": (6, _depthwise),
     "Softmax": (6, _softmax),
     "LayerNormalization": (6, _norm(False)),
     "Add, LayerNormalization": (4, _norm(True)),
     "unary": (10, _unary),
     "binary": (8, _binary),
+    "Where": (2, _where),
     "pool": (6, _pool),
     "reduce": (4, _reduce),
     "Transpose": (6, _transpose),
