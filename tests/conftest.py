@@ -16,6 +16,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite the `after` sections of tests/rewrites")
 
 
+@pytest.fixture(autouse=True)
+def _nobodys_own(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Calibrations and measurements of whoever runs the tests change nothing, and none are left behind."""
+    own = tmp_path_factory.mktemp("own")
+    monkeypatch.setenv("EOPT_CALIBRATIONS", str(own / "calibrations"))
+    monkeypatch.setenv("EOPT_CACHE", str(own / "cache"))
+
+
 @pytest.fixture
 def update_golden(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--update-golden"))
