@@ -35,18 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--executor", metavar="NAME", help="who runs operators there; default by target")
     parser.add_argument("--ops", type=common.positive, default=60, metavar="N", help="operators to learn from (60)")
     parser.add_argument("--tune", type=common.positive, metavar="N", help="with tvm: search schedules with N trials")
-    add_reach(parser)
+    common.add_reach(parser)
     parser.add_argument("--cache", metavar="DIR", help="for measurements; default $EOPT_CACHE, else ~/.cache/eopt")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the pool and of what is held out (0)")
     common.add_json(parser)
-
-
-def add_reach(parser: argparse.ArgumentParser) -> None:
-    """`--rpc`, `--key` and `--trust-network`."""
-    group = parser.add_argument_group("devices behind a TVM tracker")
-    group.add_argument("--rpc", metavar="HOST:PORT", help="the tracker")
-    group.add_argument("--key", metavar="K", help="the kind of device, as its servers registered")
-    group.add_argument("--trust-network", action="store_true", help="allow hosts that are not this machine")
 
 
 def run(arguments: argparse.Namespace) -> int:

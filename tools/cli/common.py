@@ -32,7 +32,9 @@ def add_model(parser: argparse.ArgumentParser, name: str = "model") -> None:
 def add_hardware(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Where something is priced, and who runs it there."""
     group = parser.add_argument_group("situation that is priced")
-    group.add_argument("--target", metavar="NAME", help="hardware: a name (eopt targets list), a sheet.yaml, or auto")
+    group.add_argument(
+        "--target", metavar="NAME", help="hardware: a name (eopt targets list), a sheet.yaml, auto, or a TVM target"
+    )
     group.add_argument("--clock", type=number, metavar="MHZ", help="clock of the cores, where it is held")
     group.add_argument("--power-cap", type=number, metavar="W", help="power limit, where it is below the TDP")
     group.add_argument("--executor", metavar="NAME", help="who runs the model there; default by target")
@@ -58,6 +60,14 @@ def add_cost_model(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--model", dest="cost_model", metavar="NAME|DIR", help="another cost model: an installed one, or an artefact"
     )
+
+
+def add_reach(parser: argparse.ArgumentParser) -> None:
+    """`--rpc`, `--key` and `--trust-network`."""
+    group = parser.add_argument_group("devices behind a TVM tracker")
+    group.add_argument("--rpc", metavar="HOST:PORT", help="the tracker")
+    group.add_argument("--key", metavar="K", help="the kind of device, as its servers registered")
+    group.add_argument("--trust-network", action="store_true", help="allow hosts that are not this machine")
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

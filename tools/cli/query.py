@@ -4,6 +4,7 @@
   eopt query --target nvidia-l4 --op Conv --inputs 8x64x56x56,64x64x3x3 --dtype float16 --attr pads=[1,1,1,1]
   eopt query queries.jsonl --target nvidia-l40s > answers.jsonl
   eopt query --target nvidia-a100-80gb-sxm --executor vllm --total < queries.jsonl
+  eopt query queries.jsonl --target auto --executor tvm --tune 32 --with measured
 
 A line is {"op": "MatMul", "inputs": [[8, 512, 1024], [1024, 4096]], "dtype": "bfloat16"}; weight_dtype, math, scale,
 attrs, phase and count may be added. It comes back with the latency and energy of one execution and their 90 %
@@ -26,11 +27,13 @@ from eopt.ir.errors import InputError, UsageError
 from eopt.tools.cli import common
 
 if TYPE_CHECKING:
+    from eopt.backends.executor import Executor
     from eopt.backends.target import Target
     from eopt.costmodel.query import CostModel
 
 Row = dict[str, Any]
 MAX_LINES, MAX_LINE_BYTES = 10_000_000, 1 << 20
+PARTIAL = 5  # exit code where something asked for has no figure
 CHUNK = 8192  # lines that are priced together
 HELD_BYTES = 64 << 20  # answers beyond wait on disk until the last line has been read
 _TEXTS = ("dtype", "weight_dtype", "math", "scale", "phase")
@@ -50,6 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_query(parser)
     common.add_cost_model(common.add_hardware(parser))
     parser.add_argument("--total", action="store_true", help="end with the whole list executed back to back")
+    parser.add_argument(
+        "--with", dest="by", choices=("measured",), help="measure now, or take what was measured before"
+    )
+    add_tuning(parser)
     common.add_json(parser)
 
 
@@ -89,6 +96,13 @@ def given_query(arguments: argparse.Namespace) -> bool:
     return any(getattr(arguments, name) for name in ("op", "inputs", "attr", *_TEXTS))
 
 
+def add_tuning(parser: argparse.ArgumentParser) -> None:
+    """`--tune`, `--cache`, and the tracker of devices elsewhere."""
+    parser.add_argument("--tune", type=common.positive, metavar="N", help="with tvm: search schedules with N trials")
+    parser.add_argument("--cache", metavar="DIR", help="for measurements; default $EOPT_CACHE, else ~/.cache/eopt")
+    common.add_reach(parser)
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Price and print."""
     from eopt.tools.situation import cost_model_of, hardware
@@ -97,11 +111,48 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("a cost query needs a target; give --target NAME (eopt targets list)")
     where = hardware(arguments.target, arguments.executor, arguments.clock, arguments.power_cap)
     model = cost_model_of(arguments.cost_model, *where)
+    if given_query(arguments) and arguments.file is not None:
+        raise UsageError("either a FILE of queries or one with --op, not both")
+    if arguments.by:
+        return _measured(arguments, *where, model)
+    _only_measured(arguments)
     if not given_query(arguments):
         return _stream(arguments, where[0], model)
-    if arguments.file is not None:
-        raise UsageError("either a FILE of queries or one with --op, not both")
     return _single(arguments, where[0], model)
+
+
+def _only_measured(arguments: argparse.Namespace) -> None:
+    for option, value in (("--tune", arguments.tune), ("--rpc", arguments.rpc), ("--key", arguments.key)):
+        if value is not None:
+            raise UsageError(f"{option} needs --with measured: predictions ask no device")
+
+
+def _measured(arguments: argparse.Namespace, target: Target, executor: Executor, model: CostModel) -> int:
+    """One query or many, from the cache or the device; the exit code is 5 where some have no figure."""
+    from eopt.costmodel.service import total
+    from eopt.tools.asking import measured
+    from eopt.tools.measuring import reach
+
+    rows = [query_of(arguments)] if given_query(arguments) else _all_rows(arguments.file or "-")
+    away = reach(arguments.rpc, arguments.key, arguments.trust_network)
+    with common.progress(arguments.json) as progress:
+        answers = measured(
+            rows, target, executor, model, tune=arguments.tune, away=away, cache=arguments.cache, progress=progress
+        )
+    code = PARTIAL if any(found["latency_s"] is None for found in answers) else 0
+    if arguments.total:
+        answers.append(total(rows, answers))
+    if arguments.json or not given_query(arguments):
+        sys.stdout.writelines(f"{_encoded(found)}\n" for found in answers)
+    else:
+        _print(answers, target.name)
+    return code
+
+
+def _all_rows(name: str) -> list[Row]:
+    where = "standard input" if name == "-" else name
+    with _opened(name) as file:
+        return [row for _, _, rows in _chunks(file, where) for row in rows]
 
 
 def _single(arguments: argparse.Namespace, target: Target, model: CostModel) -> int:
