@@ -87,7 +87,7 @@ def _graph(inputs: Mapping[str, Sequence[int]], output: Sequence[int], body: str
 
 
 def _pick(rng: Rng, values: Sequence[Any]) -> Any:
-    return values[rng.integers(len(values))]
+    return values[int(rng.integers(len(values)))]
 
 
 def _linear(after: str) -> Callable[[Rng], Drawn]:

@@ -10,7 +10,19 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = ("ir", "backends", "costmodel", "passes", "tools", "eopt")
 FILES = [path for layer in LAYERS for path in sorted((ROOT / layer).rglob("*.py"))]
-HEAVY = {"torch", "tvm", "zeus", "onnxruntime", "onnxsim", "transformers", "rich", "jinja2", "networkx", "sklearn", "pynvml"}
+HEAVY = {
+    "torch",
+    "tvm",
+    "zeus",
+    "onnxruntime",
+    "onnxsim",
+    "transformers",
+    "rich",
+    "jinja2",
+    "networkx",
+    "sklearn",
+    "pynvml",
+}
 RUNNERS = {"eopt.backends.ort", "eopt.backends.torch_fx"}
 MAX_LINES = 400
 FORBIDDEN_CALLS = {"eval", "exec", "__import__"}
