@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from onnx import StringStringEntryProto
 from eopt.backends import data as samples
 from eopt.backends.base import Feed
 from eopt.backends.data import Dataset
+from eopt.backends.harness import bench
+from eopt.backends.meters import library
 from eopt.backends.ort import OrtRunner
 from eopt.costmodel import tree
 from eopt.costmodel.tree import Situation
@@ -22,7 +25,9 @@ from eopt.passes import metrics
 from eopt.passes.base import Context
 from eopt.passes.gate import Gate
 from eopt.passes.pipeline import Compiled, Pipeline, Verification
-from eopt.tools import frontdoor
+from eopt.tools import against, frontdoor
+from eopt.tools.measuring import setup_of
+from eopt.tools.proving import Compare, Proven, prove
 from eopt.tools.situation import situation as make_situation
 
 EVAL_SHARE = 0.25
@@ -39,11 +44,19 @@ class Result:
         compiled: the original, the rewritten model, and what each pass did.
         pipeline: the passes in the order they ran.
         situation: what was priced; None without a target.
+        proven: what was measured of the passes; None unless that was asked for.
     """
 
     compiled: Compiled
     pipeline: Pipeline
     situation: Situation | None
+    proven: Proven | None = None
+
+    @property
+    def violated(self) -> bool:
+        """True where a pass broke its contract; one that only measured worse did not."""
+        measured = {place for place, _ in self.proven.trials} if self.proven else set()
+        return any(not step.kept for place, step in enumerate(self.compiled.steps) if place not in measured)
 
     @property
     def model(self) -> Model:
@@ -53,7 +66,11 @@ class Result:
 
 @dataclass(frozen=True)
 class Options:
-    """Everything about a compilation besides the model and the passes."""
+    """Everything about a compilation besides the model and the passes.
+
+    Attributes:
+        measure: run every pass's result in turns with the last good model, and roll back what measures worse.
+    """
 
     target: str | None = None
     executor: str | None = None
@@ -67,6 +84,7 @@ class Options:
     clock_mhz: float | None = None
     power_cap_w: float | None = None
     seed: int = 0
+    measure: bool = False
 
 
 def compile_model(
@@ -100,6 +118,7 @@ def compile_model(
         chosen.clock_mhz,
         chosen.power_cap_w,
     )
+    compare = _measuring(situation, chosen, progress) if chosen.measure else None
     calibration, held_out = _datasets(model, chosen)
     context = Context(
         OrtRunner(),
@@ -111,8 +130,24 @@ def compile_model(
         progress,
     )
     compiled = pipeline.run(model, context, _verification(model, held_out, chosen))
+    proven = prove(compiled, compare) if compare else None
+    compiled = proven.compiled if proven else compiled
+    if proven and compiled.model is model:  # nothing is left of the passes: the input as it came
+        return Result(compiled, pipeline, situation, proven)
     stamped = _stamped(compiled.model, str(pipeline))
-    return Result(replace(compiled, model=stamped), pipeline, situation)
+    return Result(replace(compiled, model=stamped), pipeline, situation, proven)
+
+
+def _measuring(situation: Situation | None, options: Options, progress: Progress) -> Compare:
+    """Runs two models in turns on this machine."""
+    if situation is None:
+        raise UsageError("--measure needs a target; give --target auto for this machine")
+    if options.clock_mhz is not None or options.power_cap_w is not None:
+        raise UsageError("--measure runs at the clock and power this machine has; leave out --clock and --power-cap")
+    setup = setup_of(situation.target, situation.executor, None, None)
+    bench.versions(setup)
+    meter = library.find(situation.target)
+    return partial(against.compare, situation=situation, setup=setup, meter=meter, progress=progress)
 
 
 def _gate(situation: Situation) -> Gate:

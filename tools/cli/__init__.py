@@ -21,6 +21,7 @@ VERBS = {
     "why": "say why a rewrite rule does not apply at a node",
     "targets": "list, show, find, check and add hardware targets",
     "calibrate": "measure the operators that tell most about a device, and correct predictions of it by them",
+    "measure": "measure a model or operators here, beside what is predicted, or one model against another",
     "evaluate": "score the cost model on devices it has not seen, beside baselines",
     "passes": "list and show passes",
     "data": "list and fetch sources of measurements and build the table the cost model learns from",

@@ -6,7 +6,11 @@ with --data, else seeded random inputs), and a pass that breaks its contract is 
 
   eopt compile model.onnx --passes simplify,fuse --target nvidia-l4
   eopt compile model.onnx --passes simplify,fuse,quant --data calibration.npz --target nvidia-h100-sxm --batch 64
+  eopt compile model.onnx --passes simplify,fuse --target auto --measure
   eopt compile model.onnx --passes quant --data d.npz --metric top1 --max-loss 0.01 --no-gate
+
+With --measure every pass is also run in turns with the last good model on this machine, and what measures worse is
+rolled back; where nothing is left the input is written unchanged.
 
 Writes OUT/model.onnx, OUT/report.json and OUT/report.html, or, when OUT ends in .onnx, that file with the reports
 beside it. Nothing is written before everything has succeeded."""
@@ -15,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -41,6 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="put the weights beside the model in files of 500MB, 4GB …",
     )
     common.add_situation(parser)
+    parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="run every pass in turns with what was before it; roll back what is worse",
+    )
     data = parser.add_argument_group("data and accuracy")
     data.add_argument(
         "--data", metavar="PATH", help="calibration samples: file.npz (keys = inputs) or a folder of them"
@@ -56,6 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Compile, print, write."""
     from eopt.tools import frontdoor
     from eopt.tools.compile import compile_model
+    from eopt.tools.proving import measured_lines
     from eopt.tools.report import data as report_data
 
     with common.progress(arguments.json) as progress:
@@ -76,14 +87,15 @@ def run(arguments: argparse.Namespace) -> int:
             clock_mhz=arguments.clock,
             power_cap_w=arguments.power_cap,
             seed=arguments.seed,
+            measure=arguments.measure,
         )
         report = report_data.compile_report(result.compiled, str(result.pipeline), result.situation, arguments.model)
     written = _write(result.model, report, arguments.out, arguments.shard_size)
     if arguments.json:
         common.print_json(report)
     else:
-        _show(report, written)
-    return ContractError.exit_code if result.compiled.violated else 0
+        _show(report, written, measured_lines(result.proven) if result.proven else ())
+    return ContractError.exit_code if result.violated else 0
 
 
 def _pipeline(arguments: argparse.Namespace) -> Any:
@@ -120,9 +132,11 @@ def _paths(out: Path) -> list[Path]:
     return [out / "model.onnx", out / "report.html", out / "report.json"]
 
 
-def _show(report: dict[str, Any], written: list[Path]) -> None:
+def _show(report: dict[str, Any], written: list[Path], measured: Iterable[str]) -> None:
     from eopt.tools.report import terminal
 
     console = common.console()
     terminal.print_compile(report, console)
+    for line in measured:
+        console.print(line, markup=False, soft_wrap=True)
     console.print("wrote " + ", ".join(str(path) for path in written))
