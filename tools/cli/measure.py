@@ -107,10 +107,10 @@ def _load(path: str, trust: bool) -> Any:
 
 
 def _queries(path: Path) -> list[dict[str, Any]]:
-    from eopt.tools.cli.query import _chunks, _opened
+    from eopt.tools.cli.query import chunks, opened
 
-    with _opened(str(path)) as file:
-        rows = [row for _, _, part in _chunks(file, str(path)) for row in part]
+    with opened(str(path)) as file:
+        rows = [row for _, _, part in chunks(file, str(path)) for row in part]
     if not rows:
         raise UsageError(f"{path}: no queries; a line is as {{'op': 'Relu', 'inputs': [[8, 8]], 'dtype': 'float32'}}")
     return rows

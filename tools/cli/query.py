@@ -151,8 +151,8 @@ def _measured(arguments: argparse.Namespace, target: Target, executor: Executor,
 
 def _all_rows(name: str) -> list[Row]:
     where = "standard input" if name == "-" else name
-    with _opened(name) as file:
-        return [row for _, _, rows in _chunks(file, where) for row in rows]
+    with opened(name) as file:
+        return [row for _, _, rows in chunks(file, where) for row in rows]
 
 
 def _single(arguments: argparse.Namespace, target: Target, model: CostModel) -> int:
@@ -176,8 +176,8 @@ def _stream(arguments: argparse.Namespace, target: Target, model: CostModel) -> 
 
     whole, name = Total(), arguments.file or "-"
     where = "standard input" if name == "-" else name
-    with _opened(name) as file, SpooledTemporaryFile(HELD_BYTES, "w+", encoding="utf-8", newline="") as held:
-        for first, texts, rows in _chunks(file, where):
+    with opened(name) as file, SpooledTemporaryFile(HELD_BYTES, "w+", encoding="utf-8", newline="") as held:
+        for first, texts, rows in chunks(file, where):
             try:
                 answers = answer(rows, target, arguments.executor, model, first)
                 held.writelines(map(_line, texts, rows, answers))
@@ -192,7 +192,7 @@ def _stream(arguments: argparse.Namespace, target: Target, model: CostModel) -> 
     return 0
 
 
-def _opened(name: str) -> IO[bytes]:
+def opened(name: str) -> IO[bytes]:
     if name == "-":
         return sys.stdin.buffer
     try:
@@ -201,7 +201,7 @@ def _opened(name: str) -> IO[bytes]:
         raise InputError(f"{name}: cannot be read ({error.strerror})") from None
 
 
-def _chunks(file: IO[bytes], where: str) -> Iterator[tuple[int, list[str], list[Row]]]:
+def chunks(file: IO[bytes], where: str) -> Iterator[tuple[int, list[str], list[Row]]]:
     """Lines in parts, as text and as rows, with the number of the first one of each part."""
     texts: list[str] = []
     rows: list[Row] = []
