@@ -29,7 +29,7 @@ from eopt.tools.measuring import Reach, setup_of, store_of
 from eopt.tools.situation import hardware
 
 POOL = 400  # candidates; more choice adds little to what the best of them tell
-HELD_OUT = 40  # never learned from: what the errors that are printed are of
+HELD_OUT = 40  # not learned from until the errors that are printed are known, which are of these
 LEAST = 10
 LONGEST_S = {"tvm": 0.004}  # predicted; schedules that nobody tuned are up to a hundred times slower
 USUAL_LONGEST_S = 0.05
@@ -74,7 +74,9 @@ def calibrate(
     seed: int = 0,
     progress: Progress = lambda label, done, total: None,
 ) -> Outcome:
-    """Measure `ops` operators of a target through an executor, and as many as `HELD_OUT` to see what that gained.
+    """Measure `ops` operators of a target through an executor, and `HELD_OUT` more to see what that gained.
+
+    The errors are of what the `ops` say of the others. What is kept holds all of them: they are measured anyway.
 
     Args:
         tune: trials of the search for a schedule, with executor tvm.
@@ -105,13 +107,17 @@ def calibrate(
         setup.schedule,
         bench.versions(setup),
         datetime.now(UTC).isoformat("T", "seconds"),
-        tuple(Measured(one.kernel, timing.latency_s, timing.cv) for one, timing in rows),
+        _measured(rows),
         {},
     )
     scored = _scored(made, unseen, base, found, runs_it)
     errors = {"count": len(scored), "before": median_error(scored, 2), "after": median_error(scored, 3)}
-    made = replace(made, unseen=errors)
+    made = replace(made, rows=made.rows + _measured(unseen), unseen={"learned": len(rows), **errors})
     return Outcome(made, calibration.keep(made), scored, failed)
+
+
+def _measured(pairs: Sequence[tuple[Candidate, Timing]]) -> tuple[Measured, ...]:
+    return tuple(Measured(one.kernel, timing.latency_s, timing.cv) for one, timing in pairs)
 
 
 def candidates(target: Target, executor: Executor, base: CostModel, seed: int, copied: bool) -> list[Candidate]:

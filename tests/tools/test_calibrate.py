@@ -60,10 +60,10 @@ def test_other_verbs_find_the_calibration_and_say_so(twice, capsys):
     assert main(query) == 0
     after = json.loads(capsys.readouterr().out)
     assert (before["basis"], after["basis"]) == ("estimated", "predicted")
-    assert any("calibrated with 40 operators" in reason for reason in after["reasons"])
+    assert any("calibrated with 80 operators" in reason for reason in after["reasons"])
     assert main(["predict", CNN, "--target", "auto", "--json"]) == 0
     report = capsys.readouterr().out
-    assert "calibrated with 40 operators" in report
+    assert "calibrated with 80 operators" in report
 
 
 def test_operators_that_fail_are_named_and_the_rest_goes_on(twice, monkeypatch, capsys):

@@ -6,9 +6,9 @@
   eopt calibrate --target my-board.yaml --executor tvm --rpc 127.0.0.1:9190 --key my-board
 
 Which operators is decided before anything is measured: those whose figures narrow down most what is not known of the
-device. Some more are measured and not learned from; the errors that are printed are of those. The calibration is kept
-in $EOPT_CALIBRATIONS, else ~/.config/eopt/calibrations, and every verb uses it for this target and executor. What was
-measured stays in the cache, so a run that was stopped goes on where it was.
+device. Forty more at random are measured; the errors that are printed are on those, before they are learned from as well.
+The calibration is kept in $EOPT_CALIBRATIONS, else ~/.config/eopt/calibrations, and every verb uses it for this target
+and executor. What was measured stays in the cache, so a run that was stopped goes on where it was.
 
 TVM RPC runs any code that a peer sends, unencrypted: trackers are loopback or the end of an SSH tunnel, unless you say
 --trust-network. Operators that fail are named, and the exit code is 5."""
@@ -75,7 +75,8 @@ def _document(outcome: Outcome) -> dict[str, Any]:
         "executor": made.executor,
         "schedule": made.schedule,
         "version": made.version,
-        "operators": len(made.rows),
+        "operators": made.unseen["learned"],
+        "kept": len(made.rows),
         "noisy": _noisy(outcome),
         "unseen": made.unseen,
         "held_out": [dict(zip(names, one, strict=True)) for one in outcome.held_out],
@@ -109,7 +110,8 @@ def _print(outcome: Outcome) -> None:
         table.add_row(kind, str(len(rows)), *(f"{median_error(rows, which):.0%}" for which in (2, 3)))
     console.print(table)
     console.print(
-        f"learned from {len(made.rows)} operators, {_noisy(outcome)} of them noisy; {outcome.path}", markup=False
+        f"learned from {made.unseen['learned']:.0f} operators; kept are all {len(made.rows)}, {_noisy(outcome)} noisy: {outcome.path}",
+        markup=False,
     )
     for reason in outcome.failed[:_SHOWN]:
         console.print(f"! {reason}", markup=False)
