@@ -6,7 +6,7 @@
   eopt calibrate --target my-board.yaml --executor tvm --rpc 127.0.0.1:9190 --key my-board
 
 Which operators is decided before anything is measured: those whose figures narrow down most what is not known of the
-device. Forty more at random are measured; the errors that are printed are on those, before they are learned from as well.
+device. Forty more at random are measured; the errors that are printed are on those, before they are learned from, too.
 The calibration is kept in $EOPT_CALIBRATIONS, else ~/.config/eopt/calibrations, and every verb uses it for this target
 and executor. What was measured stays in the cache, so a run that was stopped goes on where it was.
 
@@ -110,7 +110,8 @@ def _print(outcome: Outcome) -> None:
         table.add_row(kind, str(len(rows)), *(f"{median_error(rows, which):.0%}" for which in (2, 3)))
     console.print(table)
     console.print(
-        f"learned from {made.unseen['learned']:.0f} operators; kept are all {len(made.rows)}, {_noisy(outcome)} noisy: {outcome.path}",
+        f"learned from {made.unseen['learned']:.0f} operators; kept are all {len(made.rows)}, {_noisy(outcome)} noisy: "
+        f"{outcome.path}",
         markup=False,
     )
     for reason in outcome.failed[:_SHOWN]:
