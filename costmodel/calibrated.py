@@ -108,6 +108,12 @@ def cold(kernels: Sequence[Kernel], counts: Sequence[int], target: Target) -> tu
     return waits_s, waits_s * static_power_w(target)[0] + weights * per_byte
 
 
+def around(latency_s: float, spread: float) -> Interval:
+    """The 90 % interval of a latency whose logarithm is known to a standard deviation."""
+    wide = exp(Z90 * spread)
+    return Interval(latency_s, latency_s / wide, latency_s * wide)
+
+
 def corrected(cost: Cost, latency_s: float, spread: float, says: str) -> Cost:
     """A cost with another latency, known to a standard deviation of its logarithm.
 
@@ -116,10 +122,9 @@ def corrected(cost: Cost, latency_s: float, spread: float, says: str) -> Cost:
     factor = latency_s / cost.latency_s.mid
     terms = {name: joules * (factor if name == "static" else 1.0) for name, joules in cost.terms.items()}
     scale = sum(terms.values()) / sum(cost.terms.values()) if sum(cost.terms.values()) else factor
-    wide = exp(Z90 * spread)
     return replace(
         cost,
-        latency_s=Interval(latency_s, latency_s / wide, latency_s * wide),
+        latency_s=around(latency_s, spread),
         energy_j=times(cost.energy_j, scale),
         basis=Basis.PREDICTED,
         terms=terms,

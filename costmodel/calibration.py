@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from eopt.backends.executor import Executor
-from eopt.backends.target import Target
+from eopt.backends.target import MAX_NAME, Target
 from eopt.costmodel.adapt import adapted
 from eopt.costmodel.calibrated import Calibrated, references
 from eopt.costmodel.learned import Learned
@@ -27,6 +29,8 @@ from eopt.ir.ops import Unit
 from eopt.ir.types import DType
 
 FORMAT, MAX_BYTES, MAX_ROWS = 1, 16 << 20, 10_000
+MOST = 1e30  # of operations or bytes
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 Array = np.ndarray[Any, Any]
 
 
@@ -48,7 +52,7 @@ class Calibration:
         schedule, version: of the executor.
         date: ISO, of the measurement.
         rows: the operators it learns from.
-        unseen: median errors on operators it does not learn from, `before` and `after`, and their `count`.
+        unseen: median errors `before` and `after` on `count` operators, of the `learned` others; all are in `rows`.
     """
 
     target: str
@@ -121,12 +125,14 @@ def find(target: Target, executor: Executor) -> Calibration | None:
     """
     paths = own_folder().glob(f"{_stem(target.name, executor.name)}*.json")
     found = [read(path) for path in sorted(paths)]
-    fitting = [one for one in found if one.model == target.model and one.executor == executor.name]
+    wanted = (target.name, target.model, executor.name)
+    fitting = [one for one in found if (one.target, one.model, one.executor) == wanted]
     return max(fitting, key=lambda one: one.date, default=None)
 
 
 def _stem(target: str, executor: str) -> str:
-    return f"{target}--{executor}--"
+    """What names of files begin with; targets may be called anything."""
+    return f"{_UNSAFE.sub('_', target)[:MAX_NAME]}--{executor}--"
 
 
 def read(path: Path) -> Calibration:
@@ -152,10 +158,29 @@ def read(path: Path) -> Calibration:
 
 
 def _measured(row: dict[str, Any]) -> Measured:
-    kernel = dict(row["kernel"])
-    kernel["flops"] = tuple((Unit(unit), DType(dtype), float(amount)) for unit, dtype, amount in kernel["flops"])
-    kernel["gemm"] = tuple(int(extent) for extent in kernel["gemm"]) if kernel["gemm"] else None
     latency_s, cv = float(row["latency_s"]), float(row["cv"])
-    if not 0 < latency_s < float("inf") or not 0 <= cv < float("inf"):
+    if not 0 < latency_s < inf or not 0 <= cv < inf:
         raise ValueError(f"{latency_s} s with a variation of {cv} is no measurement")
-    return Measured(Kernel(**kernel), latency_s, cv)
+    return Measured(_kernel(**row["kernel"]), latency_s, cv)
+
+
+def _kernel(
+    *, name: str, scale: str, math: str, flops: Any, gemm: Any, activation_bytes: Any, weight_bytes: Any, **counts: Any
+) -> Kernel:
+    """A kernel whose fields are what they should be; strangers may have written the file."""
+    if not all(isinstance(text, str) for text in (name, scale, math)):
+        raise ValueError("a name is no text")
+    work = tuple((Unit(unit), DType(dtype), _amount(amount)) for unit, dtype, amount in flops)
+    problem = tuple(int(_amount(extent)) for extent in gemm) if gemm else None
+    if problem is not None and len(problem) != 4:
+        raise ValueError(f"a product of {len(problem)} extents")
+    amounts = {"activation_bytes": _amount(activation_bytes), "weight_bytes": _amount(weight_bytes)}
+    sizes = {field: int(_amount(count)) for field, count in counts.items()}
+    return Kernel(name, work, gemm=problem, scale=scale, math=math, **amounts, **sizes)  # type: ignore[arg-type]
+
+
+def _amount(value: Any) -> float:
+    amount = float(value)
+    if not 0 <= amount < MOST:
+        raise ValueError(f"{amount} is no amount")
+    return amount

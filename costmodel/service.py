@@ -94,8 +94,8 @@ class Total:
     def add(self, rows: Sequence[Row], answers: Sequence[Row]) -> None:
         """Take in rows with their answers."""
         for row, found in zip(rows, answers, strict=True):
-            count = _count(row)
-            if found["latency_s"] is None:
+            count = count_of(row)
+            if found["energy_j"] is None:  # a latency alone may be measured
                 self.unknown += count
                 continue
             self.scope, self.basis = found["energy_scope"], weaker(self.basis, found["basis"])
@@ -220,13 +220,18 @@ def _note(figures: Figures, place: int, cost: Cost | Unknown) -> None:
 
 def _asked(row: Row, line: int) -> tuple[Kernel, ...] | Unknown:
     try:
-        _count(row)
+        count_of(row)
         return record(row)
     except InputError as error:
         raise InputError(f"line {line}: {error}") from None
 
 
-def _count(row: Row) -> int:
+def count_of(row: Row) -> int:
+    """How often a query is executed.
+
+    Raises:
+        InputError: no positive integer.
+    """
     count = row.get("count")
     if count is None:
         return 1

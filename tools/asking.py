@@ -10,15 +10,16 @@ from eopt.backends.base import Unknown
 from eopt.backends.executor import Executor
 from eopt.backends.harness import bench
 from eopt.backends.harness.base import Setup, Timing, Workload
+from eopt.backends.harness.store import Store
 from eopt.backends.target import Target
 from eopt.costmodel.asked import workload_of
-from eopt.costmodel.calibrated import corrected
+from eopt.costmodel.calibrated import around, corrected
 from eopt.costmodel.query import Basis, Cost, CostModel
 from eopt.costmodel.records import record
-from eopt.costmodel.service import FIGURES, NOTHING, scope
-from eopt.ir.errors import InputError
+from eopt.costmodel.service import FIGURES, NOTHING, count_of, scope
+from eopt.ir.errors import InputError, UsageError
 from eopt.tools.calibrate import timings
-from eopt.tools.measuring import Reach, setup_of, store_of
+from eopt.tools.measuring import Reach, elsewhere, setup_for, store_of
 
 Row = Mapping[str, Any]
 Progress = Callable[[str, int, int], None]
@@ -41,45 +42,70 @@ def measured(
     """The same objects with the measured cost of one execution, in order; what cannot be measured is null and says why.
 
     Latencies have the interval of their repeats. Without a meter joules are those of the cost model at that latency.
+    Of a target that is not this machine, and not behind a tracker, only what the cache holds is known.
 
     Raises:
         InputError: a malformed query, by its line; too many.
-        UsageError: the target is not this machine and no tracker is given, or the executor cannot be measured.
+        UsageError: the executor cannot be measured, or somebody set a clock or a power cap.
     """
+    if target.clock_hz is not None or target.power_cap_w is not None:
+        raise UsageError("--clock and --power-cap are for predictions: a device is measured as it is set")
     if len(rows) > MAX_ROWS:
-        raise InputError(
-            f"{len(rows)} queries to measure, more than {MAX_ROWS}; leave out --with measured, or split them"
-        )
-    setup = setup_of(target, executor, tune, away)
+        raise InputError(f"more than {MAX_ROWS} queries to measure; leave out --with measured, or split them")
     asked = [_asked(row, line) for line, row in enumerate(rows, 1)]
+    setup, store = setup_for(target, executor, tune, away), store_of(cache, target)
     workloads = [one for one in asked if isinstance(one, Workload)]
-    results = iter(timings(workloads, setup, store_of(cache, target), away, progress))
+    why = elsewhere(target) if away is None else None
+    kept = timings(workloads, setup, store, away, progress) if why is None else _known(workloads, setup, store, why)
+    results = iter(kept)
     found = [next(results) if isinstance(one, Workload) else one for one in asked]
-    version = bench.versions(setup)
-    return [_answer(row, one, target, executor, model, setup, version) for row, one in zip(rows, found, strict=True)]
+    by = _measured_by(setup, away)
+    return [_answer(row, one, target, executor, model, setup, by) for row, one in zip(rows, found, strict=True)]
+
+
+def checked(row: Row) -> None:
+    """Look at a query without measuring it.
+
+    Raises:
+        InputError: it is malformed.
+    """
+    count_of(row)
+    record(row)
 
 
 def _asked(row: Row, line: int) -> Workload | Unknown:
     try:
-        record(row)
+        checked(row)
         return workload_of(row)
     except InputError as error:
         raise InputError(f"line {line}: {error}") from None
 
 
+def _known(workloads: Sequence[Workload], setup: Setup, store: Store, why: str) -> list[bench.Result]:
+    """What was measured before; the rest is unknown."""
+    version = bench.versions(setup)
+    return [store.find(workload, setup, version) or Unknown((why,)) for workload in workloads]
+
+
+def _measured_by(setup: Setup, away: Reach | None) -> str:
+    schedule = f", {setup.schedule}" if setup.schedule else ""
+    where = f", {away.key} at {away.tracker[0]}:{away.tracker[1]}" if away else ""
+    return f"measured with {setup.executor} {bench.versions(setup)}{schedule}{where}"
+
+
 def _answer(
-    row: Row, found: Timing | Unknown, target: Target, executor: Executor, model: CostModel, setup: Setup, version: str
+    row: Row, found: Timing | Unknown, target: Target, executor: Executor, model: CostModel, setup: Setup, by: str
 ) -> dict[str, Any]:
     who = {"executor": executor.name, "schedule": setup.schedule}
     if isinstance(found, Unknown):
         basis, reasons = str(Basis.UNKNOWN), list(found.reasons)
         return {**row, **NOTHING, "energy_scope": scope(target), "basis": basis, "reasons": reasons, **who}
-    spread = max(found.cv if found.noisy else LEAST_CV, LEAST_CV)
-    reasons = [f"measured with {executor.name} {version}, {found.repeats} windows, {found.cv:.1%} apart"]
+    spread = max(found.cv, LEAST_CV)
+    reasons = [f"{by}; {found.repeats} windows, {found.cv:.1%} apart"]
     cost = _at(row, found.latency_s, spread, target, executor, model)
     if isinstance(cost, Unknown):
-        wide = (1 - 2 * spread, 1 + 2 * spread)
-        figures = dict(zip(FIGURES, (found.latency_s, *(found.latency_s * bound for bound in wide)), strict=False))
+        span = around(found.latency_s, spread)
+        figures = dict(zip(FIGURES[:3], (span.mid, span.lo, span.hi), strict=True))
         reasons += [f"no joules: {reason}" for reason in cost.reasons]
         return {**row, **NOTHING, **figures, **_tail(target, reasons), **who}
     spans = (cost.latency_s, cost.energy_j)

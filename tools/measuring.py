@@ -57,24 +57,35 @@ def setup_of(target: Target, executor: Executor, tune: int | None, away: Reach |
     Raises:
         UsageError: the target is not this machine, or the executor does not tune or is not reached from afar.
     """
+    why = elsewhere(target) if away is None else None
+    if why is not None:
+        raise UsageError(why)
+    return setup_for(target, executor, tune, away)
+
+
+def setup_for(target: Target, executor: Executor, tune: int | None, away: Reach | None) -> Setup:
+    """As `setup_of`, wherever the target is: what its measurements are kept under.
+
+    Raises:
+        UsageError: the executor does not tune or is not reached from afar.
+    """
     compiles = executor.name == "tvm"
     if tune is not None and not compiles:
         raise UsageError(f"--tune: {executor.name} has no schedules to search; --executor tvm has")
     if away is not None and not compiles:
         raise UsageError("--rpc: devices behind a tracker are measured with --executor tvm")
-    if away is None:
-        _must_be_here(target)
     schedule = (f"{TUNED}:{tune}" if tune else UNTUNED) if compiles else ""
     threads = (target.cores or 0) if target.kind == "cpu" and away is None else 0
     device = "cuda" if target.kind == "gpu" and target.vendor == "nvidia" else "cpu"
     return Setup(executor.name, device, threads, schedule, dict(tvm_target(target)) if compiles else {})
 
 
-def _must_be_here(target: Target) -> None:
+def elsewhere(target: Target) -> str | None:
+    """Why a target cannot be measured on this machine; None where it is this machine."""
     here = detect()
     if (here.name, here.arch) == (target.name, target.arch) or (here.kind == "cpu" and _described(target, here)):
-        return
-    raise UsageError(
+        return None
+    return (
         f"target {target.name} is not this machine, which is {here.name} (--target auto); measure there, or through a "
         "tracker with --rpc HOST:PORT --key K"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import product
 
 from eopt.backends.base import Unknown
@@ -60,14 +61,16 @@ def versions(setup: Setup) -> str:
     Raises:
         UsageError: it is not installed.
     """
-    from importlib.metadata import PackageNotFoundError, version
+    from importlib import metadata
 
     from eopt.backends.harness.engines import LIBRARY, unavailable
 
-    try:
-        return version(LIBRARY[setup.executor])
-    except (PackageNotFoundError, KeyError):
-        raise unavailable(setup.executor) from None
+    for name in LIBRARY.get(setup.executor, ()):
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    raise unavailable(setup.executor)
 
 
 def _batches(workloads: Sequence[Workload]) -> Iterator[list[Workload]]:
@@ -106,23 +109,35 @@ class _Suspect:
 
 
 def _in_rounds(process: Worker, batch: list[Workload], window_s: float, suspect: _Suspect) -> dict[Workload, Result]:
-    results: dict[Workload, Result] = {}
+    failed: dict[Workload, Result] = {}
     prepared: dict[Workload, tuple[RemotePrepared, int]] = {}
     for suspect.workload in batch:
-        try:
+        with _noted(suspect.workload, failed):
             one = process.prepare(suspect.workload)
             prepared[suspect.workload] = one, timing.calibrated_calls(one, window_s)
-        except WorkerDied:
-            raise
-        except InputError as error:
-            results[suspect.workload] = Unknown((str(error),))
     seconds: dict[Workload, list[float]] = {workload: [] for workload in prepared}
     timings: dict[Workload, Timing] = {}
     for _ in range(SERIES):
-        noisy = [workload for workload in prepared if not seconds[workload] or timings[workload].noisy]
+        noisy = [workload for workload in prepared if workload not in timings or timings[workload].noisy]
         for _, suspect.workload in product(range(ROUNDS), noisy):
-            one, calls = prepared[suspect.workload]
-            one.run(WARM)
-            seconds[suspect.workload].append(one.run(calls) / calls / suspect.workload.copies)
-        timings.update({workload: timing.summarised(seconds[workload], prepared[workload][1]) for workload in noisy})
-    return {**results, **timings}
+            if suspect.workload in failed:
+                continue
+            with _noted(suspect.workload, failed):
+                one, calls = prepared[suspect.workload]
+                one.run(WARM)
+                seconds[suspect.workload].append(one.run(calls) / calls / suspect.workload.copies)
+        left = [workload for workload in noisy if workload not in failed]
+        timings.update({workload: timing.summarised(seconds[workload], prepared[workload][1]) for workload in left})
+    return {**timings, **failed}
+
+
+@contextmanager
+def _noted(workload: Workload, failed: dict[Workload, Result]) -> Iterator[None]:
+    """What an executor refuses is written down; a process that died is for somebody else."""
+    try:
+        yield
+    except WorkerDied:
+        raise
+    except InputError as error:
+        said = str(error)
+        failed[workload] = Unknown((said if said.startswith(workload.name) else f"{workload.name}: {said}",))

@@ -13,9 +13,10 @@ from eopt.backends.base import Array, Feed
 from eopt.backends.harness import overhead
 from eopt.backends.harness.base import Setup, Workload
 from eopt.backends.harness.overhead import own_s
-from eopt.ir.errors import InputError
+from eopt.ir.errors import InputError, UsageError
 
 _PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider"]}
+_BUILT_FOR = {"cpu": "onnxruntime", "cuda": "onnxruntime-gpu"}
 # The layout its convolutions work in; a lone one pays for the way there and back, one among others does not.
 _REORDERS = {"ReorderInput", "ReorderOutput"}
 _PROFILED_CALLS = 20
@@ -28,6 +29,9 @@ class OrtEngine:
         import onnxruntime as ort
 
         self.setup, self.version = setup, str(ort.__version__)
+        missing = set(_PROVIDERS[setup.device]) - set(ort.get_available_providers())
+        if missing:
+            raise UsageError(f"this onnxruntime has no {missing.pop()}; pip install {_BUILT_FOR[setup.device]}")
 
     @cached_property
     def per_call_s(self) -> float:
@@ -55,11 +59,15 @@ class OrtEngine:
         if profile is not None:
             options.enable_profiling = True
             options.profile_file_prefix = str(profile)
+        providers = _PROVIDERS[self.setup.device]
         try:
-            return ort.InferenceSession(workload.onnx, options, providers=_PROVIDERS[self.setup.device])
+            session = ort.InferenceSession(workload.onnx, options, providers=providers)
         except Exception as error:  # onnxruntime raises types of its own, all of them plain Exceptions
             reason = str(error).strip().split("\n")[0][:300]
             raise InputError(f"{workload.name}: onnxruntime refuses it: {reason}") from None
+        if session.get_providers()[0] not in providers:  # it falls back to the CPU without an error
+            raise InputError(f"{workload.name}: {providers[0]} does not start; are CUDA and cuDNN installed?")
+        return session
 
 
 class PreparedSession:

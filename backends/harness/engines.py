@@ -6,10 +6,10 @@ from eopt.backends.harness.base import Engine, Setup
 from eopt.ir.errors import UsageError
 
 LIBRARY = {
-    "onnxruntime": "onnxruntime", "onnxruntime-cuda": "onnxruntime", "torch": "torch", "torch-compile": "torch",
-    "tvm": "apache-tvm",
+    "onnxruntime": ("onnxruntime", "onnxruntime-gpu"), "onnxruntime-cuda": ("onnxruntime-gpu",),
+    "torch": ("torch",), "torch-compile": ("torch",), "tvm": ("apache-tvm",),
 }  # fmt: skip
-"""The distribution an executor comes in."""
+"""The distributions an executor comes in, the usual one first."""
 _EXTRAS = {"torch": "torch", "torch-compile": "torch", "tvm": "tvm"}
 
 
@@ -30,7 +30,7 @@ def unavailable(executor: str) -> UsageError:
     if executor not in LIBRARY:
         return UsageError(f"executor {executor} cannot be measured by eopt; {', '.join(LIBRARY)} can")
     extra = _EXTRAS.get(executor)
-    fix = f"pip install 'eopt[{extra}]'" if extra else f"pip install {LIBRARY[executor]}"
+    fix = f"pip install 'eopt[{extra}]'" if extra else f"pip install {LIBRARY[executor][0]}"
     return UsageError(f"executor {executor} is not installed here; {fix}")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,13 @@ def _now() -> str:
     return datetime.now(UTC).isoformat("T", "seconds")
 
 
+def _timing(latency_s: float, cv: float, repeats: int, calls: int) -> Timing:
+    """A timing whose figures are some."""
+    if not 0 < latency_s < inf or not 0 <= cv < inf:
+        raise ValueError(f"{latency_s} s with a variation of {cv} is no measurement")
+    return Timing(latency_s, cv, int(repeats), int(calls))
+
+
 @dataclass(frozen=True)
 class Store:
     """Measurements of one machine.
@@ -45,10 +53,9 @@ class Store:
         """What was measured; None where nothing was, or where the file cannot be read as what it should be."""
         try:
             found = json.loads(self._path(workload, setup, version).read_text(encoding="utf-8"))
-            timing = Timing(**found["timing"])
-        except (OSError, ValueError, KeyError, TypeError):
+            return _timing(**found["timing"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
-        return timing if timing.latency_s > 0 else None
 
     def keep(self, workload: Workload, setup: Setup, version: str, timing: Timing) -> None:
         """Write a measurement; the file appears whole or not at all.

@@ -76,7 +76,8 @@ def main() -> None:
         except EoptError as error:
             found = {"error": str(error), "code": error.exit_code}
         except Exception as error:  # whatever a library raises concerns one workload, not the others
-            found = {"error": f"{type(error).__name__}: {str(error).strip().splitlines()[:1]}", "code": 1}
+            said = (str(error).strip().splitlines() or [""])[0]
+            found = {"error": f"{type(error).__name__}: {said}", "code": 1}
         answers.write(json.dumps(found) + "\n")
         answers.flush()
 

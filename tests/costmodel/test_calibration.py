@@ -22,6 +22,7 @@ from eopt.costmodel.query import Basis, Cost
 from eopt.costmodel.records import kernels_of
 from eopt.costmodel.residual import Residual, points
 from eopt.ir.errors import InputError
+from eopt.tools.cli import main
 
 CPU, GPU = targets.load("cpu-amd-epyc-7003"), targets.load("nvidia-l4")
 ORT, TORCH = executors.load("onnxruntime"), executors.load("torch")
@@ -221,6 +222,41 @@ def test_a_figure_that_is_no_measurement_is_refused(number):
         return
     with pytest.raises(InputError, match=path.name):
         calibration.read(path)
+
+
+@pytest.mark.parametrize("change", [
+    {"name": 3}, {"elements": "many"}, {"elements": -1}, {"weight_bytes": None}, {"activation_bytes": float("inf")},
+    {"gemm": [1, 2, 3]}, {"gemm": 7}, {"gemm": [1, 2, 3, float("nan")]}, {"flops": [["matrix", "float32"]]},
+    {"flops": [["matrix", "float13", 1.0]]}, {"flops": [["matrix", "float32", -1.0]]}, {"row": []}, {"more": 1},
+])  # fmt: skip
+def test_a_kernel_that_is_none_is_refused(change):
+    path = calibration.keep(made(products(), 2.0))
+    document = json.loads(path.read_text())
+    document["rows"][3]["kernel"] |= change
+    path.write_text(json.dumps(document))
+    with pytest.raises(InputError, match=path.name):
+        calibration.read(path)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "3", "[" * 100_000, "\0", '{"format": 1, "rows": []}'])
+def test_what_is_no_document_is_refused_by_every_verb(content, capsys):
+    path = calibration.keep(made(products(), 2.0))
+    path.write_text(content)
+    query = ["query", "--target", CPU.name, "--op", "Relu", "--inputs", "8x8", "--dtype", "float32"]
+    assert main(query) == 3
+    err = capsys.readouterr().err
+    assert str(path) in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["../../escape", "/etc/passwd", "a/b", "*", "[x]", "n" * 300, "ü ?"])
+def test_a_target_may_be_called_anything(name, tmp_path):
+    target = replace(CPU, name=name)
+    one = made(products(), 2.0, target)
+    assert calibration.keep(one).parent == calibration.own_folder()
+    assert calibration.find(target, ORT) == one
+    assert calibration.find(CPU, ORT) is None
+    assert calibration.find(replace(CPU, name=name + "!"), ORT) is None
 
 
 def test_the_covariance_is_one():

@@ -18,6 +18,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import islice
 from math import isfinite
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
@@ -130,16 +131,20 @@ def _only_measured(arguments: argparse.Namespace) -> None:
 def _measured(arguments: argparse.Namespace, target: Target, executor: Executor, model: CostModel) -> int:
     """One query or many, from the cache or the device; the exit code is 5 where some have no figure."""
     from eopt.costmodel.service import total
-    from eopt.tools.asking import measured
+    from eopt.tools.asking import checked, measured
     from eopt.tools.measuring import reach
 
-    rows = [query_of(arguments)] if given_query(arguments) else _all_rows(arguments.file or "-")
+    if given_query(arguments):
+        rows = [query_of(arguments)]
+        checked(rows[0])  # so that what is wrong is said without the number of a line
+    else:
+        rows = _all_rows(arguments.file or "-")
     away = reach(arguments.rpc, arguments.key, arguments.trust_network)
     with common.progress(arguments.json) as progress:
         answers = measured(
             rows, target, executor, model, tune=arguments.tune, away=away, cache=arguments.cache, progress=progress
         )
-    code = PARTIAL if any(found["latency_s"] is None for found in answers) else 0
+    code = PARTIAL if any(found["energy_j"] is None for found in answers) else 0
     if arguments.total:
         answers.append(total(rows, answers))
     if arguments.json or not given_query(arguments):
@@ -150,9 +155,17 @@ def _measured(arguments: argparse.Namespace, target: Target, executor: Executor,
 
 
 def _all_rows(name: str) -> list[Row]:
+    from eopt.tools.asking import MAX_ROWS, checked
+
     where = "standard input" if name == "-" else name
     with opened(name) as file:
-        return [row for _, _, rows in chunks(file, where) for row in rows]
+        rows = list(islice((row for _, _, rows in chunks(file, where) for row in rows), MAX_ROWS + 1))
+    for line, row in enumerate(rows, 1):
+        try:
+            checked(row)
+        except InputError as error:
+            raise InputError(f"{where}: line {line}: {error}") from None
+    return rows
 
 
 def _single(arguments: argparse.Namespace, target: Target, model: CostModel) -> int:
@@ -193,6 +206,11 @@ def _stream(arguments: argparse.Namespace, target: Target, model: CostModel) -> 
 
 
 def opened(name: str) -> IO[bytes]:
+    """A file of queries, or standard input for `-`.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     if name == "-":
         return sys.stdin.buffer
     try:
@@ -202,7 +220,11 @@ def opened(name: str) -> IO[bytes]:
 
 
 def chunks(file: IO[bytes], where: str) -> Iterator[tuple[int, list[str], list[Row]]]:
-    """Lines in parts, as text and as rows, with the number of the first one of each part."""
+    """Lines in parts, as text and as rows, with the number of the first one of each part.
+
+    Raises:
+        InputError: too many lines, or one that is no JSON object, by `where` and its number.
+    """
     texts: list[str] = []
     rows: list[Row] = []
     number = 0
