@@ -19,14 +19,18 @@ if TYPE_CHECKING:
     from eopt.ir.model import Model
     from eopt.ir.onnx_out import write
     from eopt.passes.pipeline import Pipeline
+    from eopt.tools.calibrate import calibrate
     from eopt.tools.compile import compile_model as compile
     from eopt.tools.frontdoor import load as read
+    from eopt.tools.measure import measure_model as measure
     from eopt.tools.predict import predict_model as predict
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "compile": "eopt.tools.compile:compile_model",
+    "calibrate": "eopt.tools.calibrate:calibrate",
+    "measure": "eopt.tools.measure:measure_model",
     "predict": "eopt.tools.predict:predict_model",
     "read": "eopt.tools.frontdoor:load",
     "write": "eopt.ir.onnx_out:write",
@@ -49,8 +53,10 @@ __all__ = [
     "Pipeline",
     "UsageError",
     "__version__",
+    "calibrate",
     "compile",
     "load_target",
+    "measure",
     "predict",
     "read",
     "write",
