@@ -239,19 +239,14 @@ def add(path: Path) -> Path:
         InputError: a sheet that cannot be used, or a name or alias that is taken.
         OutputError: the folder cannot be written.
     """
-    from eopt.ir.errors import OutputError
-    from eopt.ir.onnx_out import atomic
+    from eopt.ir.onnx_out import atomic, made
 
     text = _read(path)
     sheet = parse(text, str(path))
     if not _NAME.fullmatch(sheet.name):
         raise InputError(f"{path}: name: {sheet.name!r} must be lower-case letters, digits and . _ - to be found by")
     _check_free(sheet, path)
-    copy = own_folder() / f"{sheet.name}.yaml"
-    try:
-        copy.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{copy.parent}: cannot be created ({error.strerror})") from None
+    copy = made(own_folder()) / f"{sheet.name}.yaml"
     with atomic(copy) as file:
         file.write(text.encode())
     load.cache_clear()

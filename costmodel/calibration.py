@@ -23,8 +23,8 @@ from eopt.costmodel.calibrated import Calibrated, references
 from eopt.costmodel.learned import Learned
 from eopt.costmodel.query import Cost, CostModel, Kernel
 from eopt.costmodel.residual import Residual, points
-from eopt.ir.errors import InputError, OutputError
-from eopt.ir.onnx_out import atomic
+from eopt.ir.errors import InputError
+from eopt.ir.onnx_out import atomic, made
 from eopt.ir.ops import Unit
 from eopt.ir.types import DType
 
@@ -107,11 +107,7 @@ def keep(found: Calibration) -> Path:
     Raises:
         OutputError: it cannot be written.
     """
-    path = own_folder() / f"{_stem(found.target, found.executor)}{found.schedule.replace(':', '')}.json"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{path.parent}: cannot be created ({error.strerror})") from None
+    path = made(own_folder()) / f"{_stem(found.target, found.executor)}{found.schedule.replace(':', '')}.json"
     with atomic(path) as file:
         file.write(json.dumps({"format": FORMAT, **asdict(found)}, indent=1).encode())
     return path

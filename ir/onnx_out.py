@@ -218,6 +218,19 @@ def _in_pieces(raw: memoryview, weight: Weight) -> Iterator[memoryview]:
             weight.file.release()
 
 
+def made(folder: Path) -> Path:
+    """A folder, with those above it, made where it is not there yet.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be created ({error.strerror})") from None
+    return folder
+
+
 @contextmanager
 def atomic(path: Path) -> Iterator[BinaryIO]:
     """A binary file that takes its name only once it is complete and on disk.

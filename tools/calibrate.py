@@ -186,12 +186,7 @@ def timings(
 
     version = bench.versions(setup)
     place = replace(store, machine=f"{store.machine}, {away.key} at {away.tracker[0]}:{away.tracker[1]}")
-    found: dict[str, bench.Result] = {}
-    for workload in workloads:
-        kept = place.find(workload, setup, version)
-        if kept is not None:
-            found[workload.key] = kept
-    left = list({workload.key: workload for workload in workloads if workload.key not in found}.values())
+    found, left = bench.known(workloads, setup, place, version)
     running = fleet.measure(
         left, setup, away.tracker, away.key, feed_of, store.folder / "tvm", trust_network=away.trust_network
     )

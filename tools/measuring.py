@@ -15,7 +15,6 @@ from eopt.backends.tvm_target import tvm_target
 from eopt.ir.errors import UsageError
 
 Address = tuple[str, int]
-TUNING = "tuning"  # folder of the database of schedules, below the cache
 
 
 @dataclass(frozen=True)

@@ -37,12 +37,7 @@ def measure(
         OutputError: a measurement cannot be kept.
     """
     version = versions(setup)
-    found: dict[str, Result] = {}
-    for workload in workloads:
-        kept = store.find(workload, setup, version)
-        if kept is not None:
-            found[workload.key] = kept
-    left = list({workload.key: workload for workload in workloads if workload.key not in found}.values())
+    found, left = known(workloads, setup, store, version)
     done = len(workloads) - len(left)
     for batch in _batches(left):
         progress(f"measuring ({setup.executor})", done, len(workloads))
@@ -53,6 +48,15 @@ def measure(
         done += len(batch)
     progress(f"measuring ({setup.executor})", done, len(workloads))
     return [found[workload.key] for workload in workloads]
+
+
+def known(
+    workloads: Sequence[Workload], setup: Setup, store: Store, version: str
+) -> tuple[dict[str, Result], list[Workload]]:
+    """What was measured before, by key, and what is left, each once."""
+    kept = {workload.key: store.find(workload, setup, version) for workload in workloads}
+    left = {workload.key: workload for workload in workloads if kept[workload.key] is None}
+    return {key: timing for key, timing in kept.items() if timing is not None}, list(left.values())
 
 
 def versions(setup: Setup) -> str:

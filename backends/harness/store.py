@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from eopt.backends.harness.base import Setup, Timing, Workload
-from eopt.ir.errors import OutputError
-from eopt.ir.onnx_out import atomic
+from eopt.ir.onnx_out import atomic, made
 
 FORMAT = 3
 
@@ -72,10 +71,7 @@ class Store:
             "timing": asdict(timing),
         }
         path = self._path(workload, setup, version)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{path.parent}: cannot be created ({error.strerror})") from None
+        made(path.parent)
         with atomic(path) as file:
             file.write(json.dumps(document, indent=1, sort_keys=True).encode())
 
