@@ -1,31 +1,33 @@
-"""Calibration and evaluation samples: read from untrusted files, checked against the model's inputs."""
+"""Calibration and evaluation samples: what a Dataset is, and where one can come from."""
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from eopt.backends import data_code, data_npz, data_text
 from eopt.backends.base import Array, Feed
+from eopt.backends.data_check import LABELS, check_filled, expected, fixed_batch
 from eopt.ir.errors import InputError
 from eopt.ir.types import Value
 
-LABELS = "labels"
-MAX_BYTES = 8 << 30
+__all__ = ["LABELS", "Dataset", "Part", "expected", "load", "synthetic"]
+
 BATCH = 32
+_REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """Samples along the first axis of every array.
+class Part:
+    """Samples of one shape, along the first axis of every array.
 
     Attributes:
         arrays: by input name, shape (samples, ...).
-        labels: shape (samples,) or None.
+        labels: shape (samples, ...) or None.
     """
 
     arrays: Mapping[str, Array]
@@ -34,18 +36,84 @@ class Dataset:
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values()))) if self.arrays else 0
 
-    def batches(self, feeds: Sequence[Value], size: int = BATCH) -> Iterator[Feed]:
-        """Batches of at most `size` samples; a model with a fixed first extent gets exactly that many."""
-        fixed = {value.shape[0] for value in feeds if value.shape and isinstance(value.shape[0], int)}
-        step = min(fixed) if fixed else size
-        last = len(self) - len(self) % step if fixed else len(self)
-        for start in range(0, last, step):
-            yield {name: array[start : start + step] for name, array in self.arrays.items()}
-
-    def take(self, indices: Array | slice) -> Dataset:
+    def take(self, indices: Array) -> Part:
         """The samples at these places."""
         picked = {name: array[indices] for name, array in self.arrays.items()}
-        return Dataset(picked, None if self.labels is None else self.labels[indices])
+        return Part(picked, None if self.labels is None else self.labels[indices])
+
+
+@dataclass(frozen=True, init=False)
+class Dataset:
+    """Samples, in parts where they differ in shape; nothing is padded.
+
+    Attributes:
+        parts: at least one; samples are counted through them in order.
+    """
+
+    parts: tuple[Part, ...]
+
+    def __init__(self, arrays: Mapping[str, Array], labels: Array | None = None, further: Iterable[Part] = ()) -> None:
+        """One part of these arrays, and `further` ones whose samples have other shapes."""
+        object.__setattr__(self, "parts", (Part(arrays, labels), *further))
+
+    @classmethod
+    def joined(cls, parts: Iterable[Mapping[str, Array]]) -> Dataset:
+        """Arrays by name, `labels` among them, put together where their samples have one shape."""
+        alike: dict[object, list[Mapping[str, Array]]] = {}
+        for part in parts:
+            alike.setdefault(frozenset((name, array.shape[1:]) for name, array in part.items()), []).append(part)
+        merged = [{name: np.concatenate([one[name] for one in same]) for name in same[0]} for same in alike.values()]
+        return cls._of([Part(arrays, arrays.pop(LABELS, None)) for arrays in merged])
+
+    @classmethod
+    def _of(cls, parts: Sequence[Part]) -> Dataset:
+        return cls(parts[0].arrays, parts[0].labels, parts[1:])
+
+    @property
+    def arrays(self) -> Mapping[str, Array]:
+        """All samples as one array by input name.
+
+        Raises:
+            InputError: they differ in shape.
+        """
+        if len(self.parts) > 1:
+            raise InputError(f"the samples have {len(self.parts)} different shapes where one is needed")
+        return self.parts[0].arrays
+
+    @property
+    def labels(self) -> Array | None:
+        """All labels, shape (samples, ...), or None.
+
+        Raises:
+            InputError: they differ in shape, or only some samples have one.
+        """
+        given = [part.labels for part in self.parts if part.labels is not None]
+        if not given:
+            return None
+        if len(given) < len(self.parts) or len({labels.shape[1:] for labels in given}) > 1:
+            raise InputError("the labels of the samples differ in shape, or some have none; one shape is needed")
+        return np.concatenate(given) if len(given) > 1 else given[0]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def batches(self, feeds: Sequence[Value], size: int = BATCH) -> Iterator[Feed]:
+        """Batches of at most `size` samples of one shape; a model with a fixed first extent gets exactly that many."""
+        fixed = fixed_batch(feeds)
+        step = fixed or size
+        for part in self.parts:
+            last = len(part) - len(part) % step if fixed else len(part)
+            for start in range(0, last, step):
+                yield {name: array[start : start + step] for name, array in part.arrays.items()}
+
+    def take(self, indices: Array | slice) -> Dataset:
+        """The samples at these places, part by part."""
+        wanted = np.arange(len(self))[indices]
+        first, taken = 0, []
+        for part in self.parts:
+            taken.append(part.take(wanted[(wanted >= first) & (wanted < first + len(part))] - first))
+            first += len(part)
+        return Dataset._of([part for part in taken if len(part)] or taken[:1])
 
     def split(self, share: float, seed: int) -> tuple[Dataset, Dataset]:
         """Two disjoint parts, the second holding about `share` of the samples, at least one."""
@@ -54,27 +122,28 @@ class Dataset:
         return self.take(np.sort(order[held_out:])), self.take(np.sort(order[:held_out]))
 
 
-def load(path: str | Path, feeds: Sequence[Value]) -> Dataset:
-    """Read `file.npz` (keys are input names, optional `labels`) or a folder of such files.
+def load(source: str | Path, feeds: Sequence[Value], tokenizer: str | Path | None = None) -> Dataset:
+    """Read samples; those that differ in shape, as in length, stay apart.
+
+    Args:
+        source: `file.npz` (keys are input names, optional `labels`), a folder of such files, `file.jsonl` (see
+            `data_text`), or `module:function` where no such file exists (see `data_code`).
+        tokenizer: a local Hugging Face folder, for the texts of a `.jsonl`.
 
     Raises:
         InputError: missing, damaged, wrong names, types or shapes, NaN; the message says what the model expects.
+        UsageError: no such module or function, or a package that is not installed.
     """
-    path = Path(path)
-    files = sorted(path.glob("*.npz")) if path.is_dir() else [path]
-    if not files:
-        raise InputError(f"{path}: no .npz file in this folder; {expected(feeds)}")
-    parts = [_checked(file, _read(file), feeds) for file in files]
-    merged = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    labels = merged.pop(LABELS, None)
-    return Dataset(merged, labels)
-
-
-def expected(feeds: Sequence[Value]) -> str:
-    """What calibration data has to look like, with a ready-made line."""
-    described = ", ".join(f"{value.id}: {value.dtype}{list(value.shape or ())}".replace("'", "") for value in feeds)
-    example = ", ".join(f"{value.id}=..." if value.id.isidentifier() else f"**{{{value.id!r}: ...}}" for value in feeds)
-    return f"the model expects {described}; write it with np.savez('data.npz', {example})"
+    path = Path(source)
+    if not path.exists() and _REFERENCE.fullmatch(str(source)):
+        parts = data_code.read(str(source), feeds)
+    elif path.suffix == ".jsonl":
+        parts = data_text.read(path, feeds, tokenizer)
+    else:
+        parts = data_npz.read(path, feeds)
+    found = Dataset.joined(parts)
+    check_filled(source, [len(part) for part in found.parts], feeds)
+    return found
 
 
 def synthetic(feeds: Sequence[Value], limits: Mapping[str, int], seed: int, samples: int = 4) -> Dataset:
@@ -94,54 +163,3 @@ def synthetic(feeds: Sequence[Value], limits: Mapping[str, int], seed: int, samp
             drawn = np.ones(shape) if below is None else rng.integers(0, below, shape)
             arrays[value.id] = drawn.astype(value.dtype.numpy)
     return Dataset(arrays)
-
-
-def _read(path: Path) -> dict[str, Array]:
-    if not path.exists():
-        raise InputError(f"{path}: no such file")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(entry.file_size for entry in archive.infolist())
-        if size > MAX_BYTES:
-            raise InputError(f"{path}: {size} bytes unpacked, more than {MAX_BYTES}; split it into a folder of files")
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: no readable .npz file ({reason})") from None
-
-
-def _checked(path: Path, arrays: Mapping[str, Array], feeds: Sequence[Value]) -> dict[str, Array]:
-    wanted = {value.id: value for value in feeds}
-    given = set(arrays) - {LABELS}
-    if given != set(wanted):
-        missing, extra = sorted(set(wanted) - given), sorted(given - set(wanted))
-        listed = "; ".join([f"missing {missing}"] * bool(missing) + [f"unknown {extra}"] * bool(extra))
-        raise InputError(f"{path}: wrong names ({listed}); {expected(feeds)}")
-    for name, value in wanted.items():
-        _check_array(path, arrays[name], value, feeds)
-    counts = {name: len(array) for name, array in arrays.items() if array.ndim}
-    if len(set(counts.values())) != 1 or not all(counts.values()):
-        raise InputError(f"{path}: arrays differ in their number of samples, or have none: {counts}")
-    return dict(arrays)
-
-
-def _check_array(path: Path, array: Array, value: Value, feeds: Sequence[Value]) -> None:
-    where = f"{path}: {value.id!r}"
-    if value.dtype is not None and array.dtype != value.dtype.numpy:
-        raise InputError(f"{where} is {array.dtype}, not {value.dtype}; {expected(feeds)}")
-    if value.shape is not None and not _fits(array.shape, value.shape):
-        raise InputError(f"{where} has shape {list(array.shape)}; {expected(feeds)}")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        bad = int(np.argwhere(~np.isfinite(array))[0][0])
-        raise InputError(f"{where} has NaN or infinity, first in sample {bad}; remove or repair those samples")
-
-
-def _fits(actual: tuple[int, ...], declared: Sequence[Any]) -> bool:
-    """Ranks agree and fixed extents too; the first axis counts samples, so it only has to fill whole batches."""
-    if len(actual) != len(declared) or not actual:
-        return False
-    whole = not isinstance(declared[0], int) or actual[0] >= declared[0]
-    return whole and all(
-        isinstance(dim, str) or dim == size for size, dim in zip(actual[1:], declared[1:], strict=True)
-    )

@@ -10,11 +10,11 @@ from importlib.resources import files
 
 import yaml
 
+from eopt.backends import capability
+from eopt.backends.capability import MATRIX, Capability
 from eopt.backends.target import Target
 from eopt.ir.errors import UsageError
 from eopt.ir.types import DType
-
-_MATRIX = "matrix"  # instead of a feature: the sheet has a matrix rate for the type
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Executor:
         kernels: by dtype of a contraction, the target features of which one must be present (none listed: always).
         fusions: what it fuses at run time (`epilogue`, `pointwise`, `norm`, `gelu`, `attention`, `qdq`).
         conv_math: arithmetic of a float32 convolution, `ieee` or `tf32`.
+        capabilities: formats of low precision and the operators that have kernels for them.
         quantized_conv_needs_output: an int8 convolution must be followed by QuantizeLinear.
     """
 
@@ -40,6 +41,7 @@ class Executor:
     launch_s: float
     kernels: Mapping[str, tuple[str, ...]]
     fusions: frozenset[str]
+    capabilities: tuple[Capability, ...] = ()
     conv_math: str = "ieee"
     quantized_conv_needs_output: bool = False
     graph_launch_s: float | None = None
@@ -72,8 +74,13 @@ class Executor:
         needed = self.kernels.get(family)
         if needed is None:
             return False
-        in_sheet = _MATRIX in needed and family in target.matrix
+        in_sheet = MATRIX in needed and family in target.matrix
         return not needed or in_sheet or bool(target.features.intersection(needed))
+
+    def capability(self, format: str, op: str, target: Target) -> Capability | None:
+        """The row that says this operator has a kernel in this format on the target; None where there is none."""
+        rows = (row for row in self.capabilities if row.format == format and op in row.ops and row.on(target))
+        return next(rows, None)
 
 
 def _family(dtype: DType | str) -> str:
@@ -107,6 +114,7 @@ def load(name: str) -> Executor:
         launch_s=float(sheet["launch_us"]) * 1e-6,
         kernels={dtype: tuple(features) for dtype, features in sheet["kernels"].items()},
         fusions=frozenset(sheet["fusions"]),
+        capabilities=capability.read(sheet.get("formats", ())),
         conv_math=sheet.get("conv_math", "ieee"),
         quantized_conv_needs_output=bool(sheet.get("quantized_conv_needs_output", False)),
         graph_launch_s=float(sheet["graph_launch_us"]) * 1e-6 if "graph_launch_us" in sheet else None,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from eopt.backends import formats
 from eopt.backends.executor import Executor
 from eopt.backends.target import Target
 from eopt.ir.model import Model
@@ -16,9 +17,6 @@ from eopt.ir.node import Op
 from eopt.ir.ops import Trait, spec
 
 _SOFTMAX = "Softmax"
-_QUANTIZED_ELEMENTWISE = {
-    "Add", "Mul", "Relu", "Clip", "LeakyRelu", "Sigmoid", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat",
-}  # fmt: skip
 _NEEDED_BY = {"norm": ("ReduceMean", "ReduceSum"), "gelu": ("Erf", "Tanh", "Sigmoid")}
 
 
@@ -43,7 +41,7 @@ class Fusion:
 
     Attributes:
         groups: disjoint; operators in none of them are kernels of their own.
-        absorbed: DequantizeLinear operators all of whose users read the integers directly.
+        absorbed: DequantizeLinear operators all of whose users read what is stored directly.
     """
 
     groups: tuple[Group, ...]
@@ -64,7 +62,7 @@ class _Fuser:
     def run(self) -> Fusion:
         """All fusions the executor declares, strongest first."""
         fusions = self.executor.fusions
-        absorbed = self._quantized() if "qdq" in fusions and self.executor.has_kernel("int8", self.target) else set()
+        absorbed = self._quantized() if self.executor.capabilities else set()
         if "attention" in fusions:
             self._attention()
         for op in self.model.leaves():
@@ -175,34 +173,23 @@ class _Fuser:
     # -- QDQ regions
 
     def _quantized(self) -> set[int]:
-        """Group each operator whose operands are all dequantised with the QuantizeLinear behind it."""
+        """Group each operator that has a kernel for its dequantised operands with the QuantizeLinear behind it."""
+        alone: set[int] = set()
         for op in self.model.leaves():
-            if self._reads_integers(op):
+            form = formats.format_of(self.model, op)
+            if not form or self.executor.capability(form, op.op, self.target) is None:
+                continue
+            if form.startswith(formats.WEIGHT_ONLY):
+                alone.add(op.uid)
+            else:
                 self._quantized_kernel(op)
-        return {op.uid for op in self.model.leaves() if op.op == "DequantizeLinear" and self._users_read_integers(op)}
+        quantised = {uid for uid, group in self.group_of.items() if group.kind == "qdq"}
+        dequantise = [op for op in self.model.leaves() if op.op == "DequantizeLinear"]
+        return {op.uid for op in dequantise if self._read_by(op, quantised | alone)}
 
-    def _users_read_integers(self, op: Op) -> bool:
+    def _read_by(self, op: Op, kernels: set[int]) -> bool:
         users = self.model.users(op.output)
-        inside = all(self.group_of.get(user.uid) and self.group_of[user.uid].kind == "qdq" for user in users)
-        return bool(users) and inside and not self.model.is_output(op.output)
-
-    def _reads_integers(self, op: Op) -> bool:
-        described = spec(op.op, op.domain)
-        contraction = described is not None and Trait.CONTRACTION in described.traits and op.op != "Attention"
-        if not contraction and op.op not in _QUANTIZED_ELEMENTWISE:
-            return False
-        data = (
-            op.inputs[:2]
-            if contraction or op.op in ("Add", "Mul")
-            else op.inputs
-            if op.op == "Concat"
-            else op.inputs[:1]
-        )
-        return all(self._dequantized(name) for name in data)
-
-    def _dequantized(self, name: str | None) -> bool:
-        producer = self.model.producer(name) if name else None
-        return producer is not None and producer.op == "DequantizeLinear"
+        return bool(users) and all(user.uid in kernels for user in users) and not self.model.is_output(op.output)
 
     def _quantized_kernel(self, op: Op) -> None:
         tail = self._through_quantize(op)

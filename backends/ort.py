@@ -14,6 +14,7 @@ from eopt.backends.base import Array, Feed
 from eopt.ir import infer, onnx_out
 from eopt.ir.errors import InputError
 from eopt.ir.model import Model
+from eopt.ir.types import DType
 from eopt.ir.weights import SpanWeight
 
 EXTERNAL_BYTES = 1 << 12
@@ -99,7 +100,7 @@ def _detached(model: Model, taps: Sequence[str]) -> _Detached:
         if raw is None:
             continue
         del tensor.external_data[:]
-        if len(raw) < EXTERNAL_BYTES:
+        if len(raw) < EXTERNAL_BYTES or not _held_by_numpy(weight.header.data_type):
             tensor.ClearField("data_location")
             tensor.raw_data = bytes(raw)
         elif (
@@ -111,6 +112,12 @@ def _detached(model: Model, taps: Sequence[str]) -> _Detached:
             _refer(tensor, "in-memory", 0, len(raw))
             arrays[name] = model.weights.array(name)
     return _Detached(proto.SerializeToString(), folder, arrays)
+
+
+def _held_by_numpy(number: int) -> bool:
+    """False for types that numpy has no arrays of by itself: onnxruntime takes those in the model only."""
+    dtype = DType.from_onnx(number)
+    return dtype is not None and dtype.numpy.isbuiltin == 1
 
 
 def _refer(tensor: TensorProto, location: str, offset: int, length: int) -> None:

@@ -75,14 +75,14 @@ def kernel_of(
     views: Mapping[int, OpView | None],
     operands: Mapping[str, Operand],
     bindings: Mapping[str, int],
-    quantized: bool,
+    computes: DType | None,
 ) -> Kernel | Unknown:
     """The kernel of one operator or of a group: its members' arithmetic, and the traffic across its boundary.
 
     Args:
         views: by uid, the members with dims bound; None where a shape is unknown.
         operands: every value as the kernel reads or writes it.
-        quantized: the group computes on integers, whatever type its float operators declare.
+        computes: type the group multiplies in, whatever its operators declare; None where that says it.
     """
     flops: dict[tuple[Unit, DType], float] = defaultdict(float)
     dominant: tuple[float, Op, OpView] | None = None
@@ -92,7 +92,7 @@ def kernel_of(
             return _unknown(model, op, described is None)
         work = described.work(view)
         if work.flops:
-            dtype = DType.INT8 if quantized and work.unit is Unit.MATRIX else work.dtype
+            dtype = computes if computes and work.unit is Unit.MATRIX else work.dtype
             flops[work.unit, dtype] += work.flops
         weight = work.flops + work.read_bytes + work.write_bytes
         if dominant is None or weight > dominant[0]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from eopt.backends import formats
 from eopt.backends.executor import Executor
 from eopt.backends.fusion import Group, fuse
 from eopt.backends.target import Target
@@ -17,7 +18,7 @@ from eopt.costmodel.training import asked_gradients, gradients
 from eopt.ir.model import Model
 from eopt.ir.node import Op
 from eopt.ir.ops import HOST_ELEMENTS, Trait, spec
-from eopt.ir.types import numel
+from eopt.ir.types import DType, numel
 
 CONTENT_ELEMENTS = 8  # floats up to this many steer an operator (scales of Resize); more are weights
 
@@ -29,13 +30,13 @@ class PlannedKernel:
     Attributes:
         members: of the representative.
         uids: of the first member at each place.
-        quantized: the group computes on integers.
+        computes: type the group multiplies in, whatever its operators declare; None where that says it.
         gradients: which it computes in training, as `asked_gradients` says.
     """
 
     members: tuple[Op, ...]
     uids: tuple[int, ...]
-    quantized: bool
+    computes: DType | None
     gradients: tuple[bool, bool]
 
 
@@ -78,13 +79,17 @@ def planned(model: Model, executor: Executor, target: Target, training: bool) ->
         elif grouped.get(op.uid, op.uid) == op.uid:
             group = groups.get(op.uid)
             members = group.members if group else (op,)
-            quantized = group is not None and group.kind == "qdq"
+            computes = _computes(model, group) if group is not None and group.kind == "qdq" else None
             asked = asked_gradients(members, wanted)
-            key = (quantized, asked, *signatures.of(members))
-            kinds.setdefault(key, PlannedKernel(members, (), quantized, asked))
+            key = (computes, asked, *signatures.of(members))
+            kinds.setdefault(key, PlannedKernel(members, (), computes, asked))
             places.setdefault(key, []).append(op.uid)
     kernels = (replace(kernel, uids=tuple(places[key])) for key, kernel in kinds.items())
     return Plan(tuple(kernels), groups, operands, frozenset(free - set(grouped)))
+
+
+def _computes(model: Model, group: Group) -> DType:
+    return DType.FLOAT8E4M3FN if formats.format_of(model, group.members[0]) == "float8" else DType.INT8
 
 
 def _is_view(op: Op) -> bool:

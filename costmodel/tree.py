@@ -275,7 +275,7 @@ def _updates(update: tuple[Kernel, dict[int, Kernel]] | None, situation: Situati
 def kernel_at(model: Model, kernel: PlannedKernel, plan: Plan, bound: Map[str, int]) -> Kernel | Unknown:
     """The kernel of a plan with the dims of its model bound."""
     views = {op.uid: view(model, op, bound) for op in kernel.members}
-    return kernel_of(model, kernel.members, views, plan.operands, bound, kernel.quantized)
+    return kernel_of(model, kernel.members, views, plan.operands, bound, kernel.computes)
 
 
 def bound_model(model: Model, bindings: Map[str, int]) -> tuple[Model, Map[str, int]]:
@@ -330,6 +330,15 @@ def compare(before: Model, after: Model, situation: Situation) -> Difference:
     changed = [op for op in _unknown_ops(new) if not _same(before, op)]
     changed += [op for op in _unknown_ops(old) if not _same(after, op)]
     return Difference(old.energy_j.mid, new.energy_j.mid, tuple(dict.fromkeys(op.op for op in changed)))
+
+
+def kernels_j(model: Model, situation: Situation) -> dict[int, float]:
+    """Joules by uid of every operator of the kernel that it runs in, by the physics prior as in `compare`."""
+    priced = price(model, replace(situation, cost_model=Prior()))
+    members = {
+        uid: priced.groups[uid].members if uid in priced.groups else (model.index.op(uid),) for uid in priced.known
+    }
+    return {op.uid: priced.known[uid].energy_j.mid for uid, ops in members.items() for op in ops}
 
 
 def _unknown_ops(priced: Priced) -> list[Op]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,8 @@ from onnx import TensorProto, helper, numpy_helper
 from eopt.ir.errors import InputError, UsageError
 from eopt.ir.types import DType
 from eopt.ir.wire import Span
+
+RELEASE_BYTES = 1 << 20  # smaller arrays are not worth a system call each time they are looked at
 
 
 class Weight(Protocol):
@@ -36,7 +39,7 @@ class Weight(Protocol):
 
 @dataclass(frozen=True)
 class InlineWeight:
-    """A complete tensor message: small, string, sub-byte or in typed fields."""
+    """A complete tensor message: small, string, or in typed fields."""
 
     header: TensorProto
 
@@ -56,6 +59,25 @@ class ArrayWeight:
 
     def raw(self) -> memoryview | None:
         return np.ascontiguousarray(self.array).reshape(-1).view(np.uint8).data
+
+
+@dataclass(frozen=True)
+class PackedWeight:
+    """An array of sub-byte elements made by a rewrite, as the bytes that are stored."""
+
+    header: TensorProto
+    packed: bytes
+
+    @classmethod
+    def of(cls, array: np.ndarray[Any, Any]) -> PackedWeight:
+        """Pack an array."""
+        tensor = numpy_helper.from_array(array)
+        packed = tensor.raw_data
+        tensor.ClearField("raw_data")
+        return cls(tensor, packed)
+
+    def raw(self) -> memoryview | None:
+        return memoryview(self.packed)
 
 
 @dataclass(frozen=True)
@@ -102,10 +124,12 @@ class MappedFile:
             raise InputError(f"{path}: cannot be read ({error.strerror})") from None
         self.path = path.absolute()
 
-    def release(self) -> None:
-        """Give the pages back to the system; they are read again when somebody looks."""
+    def release(self, span: Span | None = None) -> None:
+        """Give the pages of a span, or all, back to the system; they are read again when somebody looks."""
+        span = span or Span(0, len(self.view))
+        before = span.offset % mmap.PAGESIZE  # a range to be given back starts on a page
         if hasattr(mmap, "MADV_DONTNEED"):
-            self._map.madvise(mmap.MADV_DONTNEED)
+            self._map.madvise(mmap.MADV_DONTNEED, span.offset - before, span.length + before)
 
     def still_there(self) -> bool:
         """True while the path names the file that is mapped, not one that was written over it since."""
@@ -122,9 +146,9 @@ def _identity(status: os.stat_result) -> tuple[int, int, int]:
 def weight_of(array: np.ndarray[Any, Any]) -> Weight:
     """Wrap an array; sub-byte types are packed at once, everything else stays as it is."""
     dtype = DType.from_onnx(helper.np_dtype_to_tensor_dtype(array.dtype))
-    if dtype is None or dtype.bits < 8 or dtype is DType.STRING:
+    if dtype is None or dtype is DType.STRING:
         return InlineWeight(numpy_helper.from_array(array))
-    return ArrayWeight(array)
+    return PackedWeight.of(array) if dtype.bits < 8 else ArrayWeight(array)
 
 
 class WeightStore(Mapping[str, Weight]):
@@ -171,7 +195,7 @@ class WeightStore(Mapping[str, Weight]):
         return dtype is not None and dtype.is_float and prod(self.shape(name)) > 1
 
     def array(self, name: str) -> np.ndarray[Any, Any]:
-        """The weight as a read-only array; bytes in a file are mapped, not copied."""
+        """The weight as a read-only array; bytes in a file are mapped, and given back when the last view is gone."""
         weight = self._weights[name]
         raw, dtype = weight.raw(), self.dtype(name)
         if raw is None or dtype is None or dtype.bits < 8:
@@ -180,6 +204,8 @@ class WeightStore(Mapping[str, Weight]):
         array = np.frombuffer(raw, dtype=dtype.numpy)
         if array.size != prod(self.shape(name)):
             raise InputError(f"weight {name!r}: {array.size} elements stored, shape {self.shape(name)} needs others")
+        if isinstance(weight, SpanWeight) and array.nbytes >= RELEASE_BYTES:  # views of views have this one as base
+            weakref.finalize(array, weight.file.release, weight.span).atexit = False
         return array.reshape(self.shape(name))
 
     def message(self, name: str) -> TensorProto:
@@ -200,6 +226,8 @@ class WeightStore(Mapping[str, Weight]):
         if raw is None and dtype in (None, DType.STRING):
             raw = memoryview(_content(weight.header).SerializeToString(deterministic=True))
         digest.update(raw if raw is not None else np.ascontiguousarray(self.array(name)).tobytes())
+        if isinstance(weight, SpanWeight):
+            weight.file.release(weight.span)
         return digest.hexdigest()
 
     def updated(self, added: Mapping[str, Weight]) -> WeightStore:
@@ -233,5 +261,7 @@ def _content(header: TensorProto) -> TensorProto:
 def _with_raw(header: TensorProto, raw: memoryview) -> TensorProto:
     tensor = TensorProto()
     tensor.CopyFrom(header)
+    tensor.ClearField("data_location")
+    del tensor.external_data[:]
     tensor.raw_data = bytes(raw)
     return tensor

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from eopt.ir.errors import UsageError
 from eopt.ir.model import Model
-from eopt.passes.contract import Contract, Exact
+from eopt.passes.contract import Contract, Exact, Verdict
 from eopt.passes.spec import PassSpec, format_value
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Context:
         gate: decides on predicted joules; None applies everything.
         target: the hardware compiled for, or None.
         executor: who runs the result there, or None.
+        check: what the pass's contract says of a model, on held-out samples; None where nothing is verified.
         progress: called with a label, the number done and the total.
     """
 
@@ -50,6 +51,7 @@ class Context:
     gate: Gate | None = None
     target: Target | None = None
     executor: Executor | None = None
+    check: Callable[[Model], Verdict] | None = None
     seed: int = 0
     progress: Callable[[str, int, int], None] = lambda label, done, total: None
 
@@ -72,13 +74,32 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """A model that was tried on the way to the accuracy asked for: a point of the frontier of loss against joules.
+
+    Attributes:
+        energy_j: predicted joules of an execution; None without a target.
+        measured: the contract's figure, in its unit.
+        share: of the operators that could be, those in low precision.
+        chosen: it is the outcome.
+    """
+
+    energy_j: float | None
+    measured: float
+    holds: bool
+    share: float
+    chosen: bool = False
+
+
+@dataclass(frozen=True)
 class Outcome:
-    """What a pass did."""
+    """What a pass did; `trials` is empty where the first attempt was accurate enough."""
 
     model: Model
     applied: tuple[Change, ...] = ()
     refused: tuple[Change, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    trials: tuple[Trial, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,6 +111,11 @@ class Pass:
     conflicts: ClassVar[tuple[str, ...]] = ()
     granularity: ClassVar[Granularity] = Granularity.EXEMPT
     needs_data: ClassVar[bool] = False
+
+    @property
+    def asks_for_data(self) -> bool:
+        """True where these options cannot do without calibration samples."""
+        return self.needs_data
 
     @property
     def contract(self) -> Contract:

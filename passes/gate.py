@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -38,10 +38,12 @@ class Gate:
 
     Attributes:
         compare: prices both trees in the same situation.
+        kernels: joules, by uid of every operator, of the kernel that it runs in; what is free or unknown is left out.
         min_gain: least share of the model's joules a rewrite must save.
     """
 
     compare: Callable[[Model, Model], Compared]
+    kernels: Callable[[Model], Mapping[int, float]] = lambda model: {}
     min_gain: float = 1e-5
 
     def decide(self, before: Model, after: Model) -> Decision:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Self
 
 import yaml
@@ -124,24 +125,31 @@ def _step(
     verification: Verification | None,
     kept: Sequence[Contract],
 ) -> Step:
-    if item.needs_data and context.data is None:
+    if item.asks_for_data and context.data is None:
         raise UsageError(f"pass {item.name!r} needs calibration samples; give them with --data")
-    outcome = item.run(current, context)
+    check = None if verification is None else partial(_checked, item, original, context, verification, kept)
+    outcome = item.run(current, replace(context, check=check))
     outcome = replace(outcome, model=outcome.model.swept())
     verify(outcome.model)
-    if verification is None or outcome.model is current:
+    if verification is None or check is None or outcome.model is current:
         return Step(str(item), outcome)
+    try:
+        verdict = check(outcome.model)
+    except InputError as error:  # the original runs: what the pass made does not, which no contract allows
+        return Step(str(item), outcome, Verdict(False, -math.inf, 0.0, "dB"), f"the result does not run: {error}")
+    broken = "" if verdict.holds else blame.first_broken(original, outcome.model, context, verification.batches)
+    return Step(str(item), outcome, verdict, broken)
+
+
+def _checked(
+    item: Pass, original: Model, context: Context, verification: Verification, kept: Sequence[Contract], model: Model
+) -> Verdict:
+    """What the contracts of this pass and of those before it say of a model."""
     contract = loosest([*kept, item.contract])
     if verification.override is not None and not isinstance(contract, Exact):
         contract = verification.override
     reference = original.get(_reference, context, verification)
-    try:
-        rewritten = _outputs(outcome.model, context, verification)
-    except InputError as error:  # the original runs: what the pass made does not, which no contract allows
-        return Step(str(item), outcome, Verdict(False, -math.inf, 0.0, "dB"), f"the result does not run: {error}")
-    verdict = contract.check(reference, rewritten)
-    broken = "" if verdict.holds else blame.first_broken(original, outcome.model, context, verification.batches)
-    return Step(str(item), outcome, verdict, broken)
+    return contract.check(reference, _outputs(model, context, verification))
 
 
 def _reference(model: Model, context: Context, verification: Verification) -> list[dict[str, Array]]:

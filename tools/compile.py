@@ -151,7 +151,10 @@ def _measuring(situation: Situation | None, options: Options, progress: Progress
 
 
 def _gate(situation: Situation) -> Gate:
-    return Gate(lambda before, after: tree.compare(before, after, situation))
+    return Gate(
+        lambda before, after: tree.compare(before, after, situation),
+        lambda model: tree.kernels_j(model, situation),
+    )
 
 
 def _datasets(model: Model, options: Options) -> tuple[Dataset | None, Dataset]:

@@ -1,50 +1,49 @@
-"""The quant pass: static int8 post-training quantisation of convolutions and matrix products, as QDQ."""
+"""The quant pass: post-training quantisation of convolutions and matrix products, as QDQ."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
-from functools import partial
+from dataclasses import dataclass
 from typing import ClassVar
 
 from eopt.ir.errors import InputError, UsageError
 from eopt.ir.model import Model
-from eopt.passes.base import Change, Context, Granularity, Outcome, Pass
+from eopt.passes import opset
+from eopt.passes.base import Context, Granularity, Outcome, Pass
 from eopt.passes.contract import Contract, Sqnr
-from eopt.passes.quant import candidates, gating, insert, placement
-from eopt.passes.quant.calibrate import Calibration, observe
-from eopt.passes.quant.candidates import RULE, Anchor
-from eopt.passes.quant.observers import ObserverKind, observer
-from eopt.passes.quant.params import Grid
-from eopt.passes.quant.placement import Cluster
-from eopt.passes.quant.scheme import Activation, Scheme, scheme
-from eopt.passes.quant.weights import weight_grids
-from eopt.passes.rewrite import where
+from eopt.passes.quant import activations, candidates, weights_alone
+from eopt.passes.quant.blocks import GROUPS
+from eopt.passes.quant.observers import ObserverKind
+from eopt.passes.quant.scheme import Activation, Format, Place, WeightType
+from eopt.passes.quant.weight_only import Form
+from eopt.passes.quant.weights_alone import Rounding
 
 PER_AXIS_OPSET = 13  # the first in which DequantizeLinear takes one scale per channel
+FLOAT8_OPSET = 19
 
 QUANTISED = frozenset(
-    {"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
-)
-
-
-class WeightType(StrEnum):
-    """Type of quantised weights."""
-
-    INT8 = "int8"
+    {"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger",
+     "MatMulNBits"}
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Quant(Pass):
-    """Quantise constant weights per channel and activations per tensor, calibrated on samples.
+    """Quantise constant weights, and activations on grids from calibration or found at run time.
 
     Attributes:
+        format: static, dynamic, weight-only, or several for place=cost to choose from; static by default, and
+            weight-only with int4 weights.
         weight: type of weights.
-        activation: type of activations; auto is uint8 on CPUs, symmetric int8 on accelerators.
+        activation: type of activations on static grids; auto is uint8 on CPUs, symmetric int8 on accelerators.
         observer: how ranges of activations are found.
         percentile: share of values inside the range, in percent, for the percentile observer.
         per_channel: one weight scale per output channel.
+        smooth: share of the outliers of activations behind normalisations that weights take over (SmoothQuant), below
+            1; 0 leaves them.
+        group: weight-only: weights that share a scale, 16 to 256; 0 for all of an output channel.
+        rounding: weight-only: to the nearest point (rtn), or making up for earlier errors (gptq, on samples).
+        form: weight-only: standard operators (qdq) or onnxruntime's own product (nbits).
+        place: quantise everything, or what is predicted to cost the fewest joules.
         sqnr: least signal to quantisation noise of the outputs, in dB. Noise unrelated to the signal turns a vector by
             cosine = (1 + 10^(-sqnr/10))^(-1/2): 13.8 dB is a cosine of 0.98, and the default leaves near 1 dB for the
             spread between samples.
@@ -57,11 +56,17 @@ class Quant(Pass):
     granularity: ClassVar[Granularity] = Granularity.REGION
     needs_data: ClassVar[bool] = True
 
+    format: tuple[Format, ...] = ()
     weight: WeightType = WeightType.INT8
     activation: Activation = Activation.AUTO
     observer: ObserverKind = ObserverKind.MINMAX
     percentile: float = 99.999
     per_channel: bool = True
+    smooth: float = 0.0
+    group: int = 32
+    rounding: Rounding = Rounding.RTN
+    form: Form = Form.QDQ
+    place: Place = Place.ALL
     sqnr: float = 13.0
     ops: tuple[str, ...] = ("Conv", "Gemm", "MatMul")
     exclude: tuple[str, ...] = ()
@@ -69,9 +74,40 @@ class Quant(Pass):
     def __post_init__(self) -> None:
         if not 50 < self.percentile <= 100:
             raise UsageError(f"quant{{percentile={self.percentile:g}}}: give a share in percent above 50, up to 100")
+        if not 0 <= self.smooth < 1:
+            raise UsageError(f"quant{{smooth={self.smooth:g}}}: give a share of at least 0 and below 1")
+        if self.group and self.group not in GROUPS:
+            raise UsageError(f"quant{{group={self.group}}}: choose from {', '.join(map(str, GROUPS))}, or 0 for none")
         for op in self.ops:
             if op not in candidates.READERS:
                 raise UsageError(f"quant{{ops={op}}}: choose from {', '.join(candidates.READERS)}")
+        self._check_formats()
+
+    def _check_formats(self) -> None:
+        alone = Format.WEIGHT_ONLY in self.formats
+        if self.weight == WeightType.INT4 and not alone:
+            raise UsageError(
+                "quant{weight=int4}: no kernel multiplies int4 weights with 8-bit activations; use weight-only"
+            )
+        if self.weight == WeightType.FLOAT8 and self.formats != (Format.STATIC,):
+            raise UsageError("quant{weight=float8}: only the static format has float8")
+        if alone and (len(self.formats) > 1 or self.place == Place.COST):
+            raise UsageError("quant{format=weight-only}: takes no other format beside it, and no place=cost")
+        if len(self.formats) > 1 and self.place != Place.COST:
+            raise UsageError(
+                f"quant{{format=[{','.join(self.formats)}]}}: several formats are chosen from with place=cost"
+            )
+
+    @property
+    def formats(self) -> tuple[Format, ...]:
+        """The formats asked for, each once."""
+        usual = Format.WEIGHT_ONLY if self.weight == WeightType.INT4 else Format.STATIC
+        return tuple(dict.fromkeys(self.format)) or (usual,)
+
+    @property
+    def asks_for_data(self) -> bool:
+        """Static grids, smoothing and GPTQ come from samples."""
+        return Format.STATIC in self.formats or bool(self.smooth) or self.rounding == Rounding.GPTQ
 
     @property
     def contract(self) -> Contract:
@@ -82,59 +118,29 @@ class Quant(Pass):
         """See `Pass.run`.
 
         Raises:
-            UsageError: no calibration samples, or an activation type the target has no kernels for.
-            InputError: operators to quantise in a model older than opset 13.
+            UsageError: no calibration samples where they are needed, types the target has no kernels for, or place=cost
+                without a target.
+            InputError: operators to quantise in a model of too old an operator set.
         """
-        if context.data is None:
+        if context.data is None and self.asks_for_data:
             raise UsageError("pass 'quant' needs calibration samples; give them with --data")
         if any(op.op in QUANTISED for op in model.leaves()):
             return Outcome(model, notes=("the model is quantised already; quant left it as it is",))
-        numbers = scheme(self.activation, context.target, context.executor)
-        anchors, refused = candidates.find(model, self.ops, self.exclude)
+        if Format.WEIGHT_ONLY in self.formats:
+            return weights_alone.quantised(self, model, context)
+        return activations.quantised(self, self._lifted(model), context)
+
+    def _lifted(self, model: Model) -> Model:
+        """The model at an operator set that has the formats."""
+        if self.weight == WeightType.FLOAT8:
+            lifted, reason = opset.lift(model, FLOAT8_OPSET)
+            if reason:
+                raise InputError(f"quant{{weight=float8}} needs opset {FLOAT8_OPSET}: {reason}")
+            return lifted
+        anchors, _ = candidates.find(model, self.ops, self.exclude)
         if anchors and model.opsets.get("", 0) < PER_AXIS_OPSET:
             raise InputError(
                 f"opset {model.opsets.get('', 0)}: quant needs {PER_AXIS_OPSET} or later; "
                 "convert the model with onnx.version_converter.convert_version"
             )
-        wanted = {name for cluster in placement.clusters(model, anchors) for name in cluster.tensors}
-        make = partial(observer, self.observer, self.percentile)
-        seen = observe(model, sorted(wanted), context.data, context, make)
-        fit, unfit = _usable(model, anchors, seen.unusable)
-        clusters = placement.clusters(model, fit, frozenset(seen.unusable))
-        outcome = self._quantised(model, clusters, _grids(model, clusters, seen, numbers), numbers, context)
-        return replace(outcome, refused=(*refused, *unfit, *outcome.refused))
-
-    def _quantised(
-        self, model: Model, clusters: Sequence[Cluster], grids: Mapping[str, Grid], numbers: Scheme, context: Context
-    ) -> Outcome:
-        anchors = [anchor for cluster in clusters for anchor in cluster.anchors]
-        weights = weight_grids(model, anchors, grids, numbers.weight_limit, self.per_channel)
-
-        def apply(current: Model, cluster: Cluster) -> Model:
-            return insert.quantise(current, cluster, grids, weights, numbers.integer_bias)
-
-        outcome = gating.decide(model, clusters, apply, context)
-        return replace(outcome, model=outcome.model.swept())
-
-
-def _usable(model: Model, anchors: Sequence[Anchor], unusable: Mapping[str, str]) -> tuple[list[Anchor], list[Change]]:
-    """Anchors all of whose tensors have a range, and refusals of the others."""
-    usable: list[Anchor] = []
-    refused: list[Change] = []
-    for anchor in anchors:
-        reasons = [unusable[name] for name in sorted(placement.touched(model, anchor)) if name in unusable]
-        if reasons:
-            refused.append(Change(RULE, where(model, anchor.op), reason=reasons[0]))
-        else:
-            usable.append(anchor)
-    return usable, refused
-
-
-def _grids(model: Model, clusters: Sequence[Cluster], seen: Calibration, numbers: Scheme) -> dict[str, Grid]:
-    """The grid of every quantised activation."""
-    grids: dict[str, Grid] = {}
-    for cluster in clusters:
-        grids |= {name: numbers.grid(*seen.ranges[name]) for name in cluster.tensors}
-        for name, source in placement.handed_on(model, cluster).items():
-            grids[name] = grids[source]
-    return grids
+        return model

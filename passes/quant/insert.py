@@ -15,29 +15,30 @@ from eopt.passes.quant import params
 from eopt.passes.quant.candidates import Anchor
 from eopt.passes.quant.params import Grid
 from eopt.passes.quant.placement import Cluster
+from eopt.passes.quant.scheme import Scheme
 from eopt.passes.quant.weights import WeightGrid
 
 Array = np.ndarray[Any, Any]
 
 
 def quantise(
-    model: Model, cluster: Cluster, grids: Mapping[str, Grid], weights: Mapping[str, WeightGrid], integer_bias: bool
+    model: Model, cluster: Cluster, grids: Mapping[str, Grid | None], weights: Mapping[str, WeightGrid], numbers: Scheme
 ) -> Model:
-    """The model with this cluster computing in int8.
+    """The model with this cluster computing in 8 bits.
 
     Args:
-        grids: by quantised activation.
+        grids: by quantised activation; None of those whose grid is found when the model runs.
         weights: by name of the float weight.
-        integer_bias: store biases as int32 of scale `input scale * weight scale`, as integer kernels take them.
+        numbers: with `integer_bias`, biases are int32 of scale `input scale * weight scale`, as integer kernels want.
     """
     anchors = {anchor.op.uid: anchor for anchor in cluster.anchors}
     served: dict[str, str] = {}
     for uid in _touched(model, cluster):
-        edit = _Edit(model, grids, served)
+        edit = _Edit(model, grids, served, numbers)
         anchor = anchors.get(uid)
         if anchor is not None:
             edit.weight(anchor, weights[anchor.weight])
-        if anchor is not None and anchor.bias and integer_bias:
+        if anchor is not None and anchor.bias and numbers.integer_bias and grids[anchor.data] is not None:
             edit.bias(anchor, anchor.bias, weights[anchor.weight])
         model = edit.applied(uid, cluster)
     return model
@@ -52,29 +53,30 @@ def _touched(model: Model, cluster: Cluster) -> list[int]:
 class _Edit:
     """What replaces one operator: itself with other inputs, what has to come before it, and what after."""
 
-    def __init__(self, model: Model, grids: Mapping[str, Grid], served: dict[str, str]) -> None:
-        self.model, self.grids = model, grids
+    def __init__(self, model: Model, grids: Mapping[str, Grid | None], served: dict[str, str], numbers: Scheme) -> None:
+        self.model, self.grids, self.numbers = model, grids, numbers
         self.served = served  # float tensor -> its dequantised copy, over all edits of a cluster
         self.own: dict[str, str] = {}  # the same for the weight and bias of this operator alone
         self.before: list[Op] = []
         self.arrays: dict[str, Array] = {}
 
     def weight(self, anchor: Anchor, grid: WeightGrid) -> None:
-        """Read the weight from int8; users of a tied one share a single copy."""
+        """Read the weight from 8 bits; users of a tied one share a single copy."""
         existing = self.model.users(grid.name) if grid.name in self.model.weights else ()
         if existing:
             self.own[anchor.weight] = existing[0].output
             return
         weight = self.model.constant(anchor.weight)
         assert weight is not None
-        integers = params.quantized(weight, grid.scales, grid.axis, DType.INT8)
+        integers = params.quantized(weight, grid.scales, grid.axis, self.numbers.weight)
         self.own[anchor.weight] = self._constant(anchor.weight, grid.name, integers, grid.scales, grid.axis)
 
     def bias(self, anchor: Anchor, name: str, grid: WeightGrid) -> None:
         """Read the bias from int32, so that it adds to the integer accumulator."""
-        bias = self.model.constant(name)
+        bias, activation = self.model.constant(name), self.grids[anchor.data]
         assert bias is not None
-        scales = np.float32(self.grids[anchor.data].scale) * grid.scales
+        assert activation is not None
+        scales = np.float32(activation.scale) * grid.scales
         values = np.broadcast_to(bias.reshape(-1), anchor.channels)
         integers = params.quantized(values, scales, None, DType.INT32)
         axis = None if grid.axis is None else 0
@@ -108,19 +110,23 @@ class _Edit:
         return self.model.is_output(name) or any(name not in user.inputs for user in self.model.users(name))
 
     def _pair(self, source: str, value: Value, result: str) -> list[Op]:
-        """QuantizeLinear and DequantizeLinear from `source` to `result`, on the grid of `value`."""
+        """Quantisation and DequantizeLinear from `source` to `result`, on the grid of `value`."""
         grid, stem = self.grids[value.id], value.id
         integers = self.model.fresh(f"{stem}_q")
         scale, zero_point = self.model.fresh(f"{stem}_scale"), self.model.fresh(f"{stem}_zero_point")
+        read, dequantised = (integers, scale, zero_point), Value(result, value.dtype, value.shape)
+        if grid is None:
+            found = (Value(integers, DType.UINT8, value.shape), Value(scale, DType.FLOAT32, ()),
+                     Value(zero_point, DType.UINT8, ()))  # fmt: skip
+            quantise = Op("DynamicQuantizeLinear", (source,), found)
+            return [quantise, Op("DequantizeLinear", read, (dequantised,))]
         self.arrays[scale] = np.array(grid.scale, dtype=np.float32)
         self.arrays[zero_point] = np.array(grid.zero_point, dtype=grid.dtype.numpy)
-        return [
-            Op("QuantizeLinear", (source, scale, zero_point), (Value(integers, grid.dtype, value.shape),)),
-            Op("DequantizeLinear", (integers, scale, zero_point), (Value(result, value.dtype, value.shape),)),
-        ]
+        quantise = Op("QuantizeLinear", (source, scale, zero_point), (Value(integers, grid.dtype, value.shape),))
+        return [quantise, Op("DequantizeLinear", read, (dequantised,))]
 
     def _constant(self, stem: str, name: str, integers: Array, scales: Array, axis: int | None) -> str:
-        """DequantizeLinear from a stored integer array; its result."""
+        """DequantizeLinear from a stored array; its result."""
         scale, zero_point = self.model.fresh(f"{stem}_scale"), self.model.fresh(f"{stem}_zero_point")
         self.arrays |= {name: integers, scale: scales, zero_point: np.zeros(scales.shape, integers.dtype)}
         result = Value(self.model.fresh(f"{stem}_dq"), DType.FLOAT32, integers.shape)

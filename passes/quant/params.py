@@ -1,4 +1,4 @@
-"""Scales and zero points: how real numbers are laid on an 8-bit grid, `real = scale * (integer - zero_point)`.
+"""Scales and zero points: how real numbers are laid on an 8-bit grid, `real = scale * (stored - zero_point)`.
 
 The arithmetic follows QuantizeLinear (https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html): divide, round half to
 even, add the zero point, saturate.
@@ -38,9 +38,16 @@ def asymmetric(low: float, high: float, dtype: DType) -> Grid:
     return Grid(scale, min(max(zero_point, limits.min), limits.max), dtype)
 
 
-def symmetric(low: float, high: float) -> Grid:
-    """The finest int8 grid over [-m, m], m the larger magnitude; its zero point is 0."""
-    return Grid(positive(max(abs(low), abs(high)) / 127), 0, DType.INT8)
+def symmetric(low: float, high: float, dtype: DType) -> Grid:
+    """The finest grid of a signed type over [-m, m], m the larger magnitude; its zero point is 0."""
+    return Grid(positive(max(abs(low), abs(high)) / largest(dtype)), 0, dtype)
+
+
+def largest(dtype: DType) -> float:
+    """Largest magnitude that a signed type has on both sides of 0: 127 of int8, 448 of float8e4m3fn."""
+    import ml_dtypes
+
+    return float(ml_dtypes.finfo(dtype.numpy).max) if dtype.is_float else float(np.iinfo(dtype.numpy).max)
 
 
 def positive(scale: float) -> float:
@@ -48,13 +55,13 @@ def positive(scale: float) -> float:
     return float(np.float32(max(scale, _TINY))) if scale > 0 else 1.0
 
 
-def weight_scales(weight: Array, axis: int | None, limit: int, floors: Array | float = 0.0) -> Array:
+def weight_scales(weight: Array, axis: int | None, limit: float, floors: Array | float = 0.0) -> Array:
     """Scales that map each channel's largest magnitude to `limit`.
 
     Args:
         weight: any shape.
         axis: the channel axis; None for one scale in all.
-        limit: 127, or 63 where the processor's 16-bit intermediate sums would saturate.
+        limit: 127 of int8, or 63 where the processor's 16-bit intermediate sums would saturate; 448 of float8e4m3fn.
         floors: least scales, see `bias_floors`.
 
     Returns:
@@ -75,10 +82,12 @@ def bias_floors(bias: Array, scale: float) -> Array:
 
 
 def quantized(array: Array, scales: Array, axis: int | None, dtype: DType) -> Array:
-    """Integers of `array` for a zero point of 0; `scales` of shape (channels,) runs along `axis`."""
-    limits = np.iinfo(dtype.numpy)
+    """What is stored of `array` for a zero point of 0; `scales` of shape (channels,) runs along `axis`."""
     spread = scales if axis is None else scales.reshape(_along(array.ndim, axis))
-    return np.clip(np.rint(array / spread), limits.min, limits.max).astype(dtype.numpy)
+    limit = largest(dtype)
+    if dtype.is_float:
+        return np.clip(array / spread, -limit, limit).astype(dtype.numpy)
+    return np.clip(np.rint(array / spread), -limit - 1, limit).astype(dtype.numpy)
 
 
 def _along(rank: int, axis: int) -> Sequence[int]:

@@ -31,12 +31,14 @@ class Cluster:
         bridges: in execution order.
         writes: tensors quantised behind the operator that computes them, for all of their users.
         reads: tensors other operators compute in float; only the users that compute in int8 read them quantised.
+        dynamic: the grids of what it reads are found when the model runs.
     """
 
     anchors: tuple[Anchor, ...]
     bridges: tuple[Op, ...]
     writes: frozenset[str]
     reads: frozenset[str]
+    dynamic: bool = False
 
     @property
     def tensors(self) -> frozenset[str]:
@@ -44,22 +46,35 @@ class Cluster:
         return self.reads | self.writes
 
 
-def clusters(model: Model, anchors: Sequence[Anchor], blocked: frozenset[str] = frozenset()) -> tuple[Cluster, ...]:
+def clusters(
+    model: Model, anchors: Sequence[Anchor], blocked: frozenset[str] = frozenset(), bridges: Sequence[Op] | None = None
+) -> tuple[Cluster, ...]:
     """Place quantised tensors around the anchors, in execution order.
 
     Args:
         blocked: tensors that cannot be quantised; no bridge may write one.
+        bridges: those to use, in execution order; all that are worth while by default.
     """
     import networkx as nx
 
-    bridges = _bridges(model, anchors, blocked)
+    if bridges is None:
+        bridges = _worth_while(model, anchors, possible_bridges(model, anchors, blocked))
     writes = _writes(model, (*(anchor.op for anchor in anchors if anchor.op.op in WRITES_INT8), *bridges))
     links = nx.Graph([(anchor.op.uid, anchor.data) for anchor in anchors])
     links.add_edges_from((op.uid, name) for op in bridges for name in float_inputs(model, op))
     links.add_edges_from((uid, name) for name, uid in writes.items())
     order = {op.uid: number for number, op in enumerate(model.leaves())}
     found = [_cluster(group, anchors, bridges, writes) for group in nx.connected_components(links)]
-    return tuple(sorted(found, key=lambda cluster: order[cluster.anchors[0].op.uid]))
+    return tuple(sorted(found, key=lambda cluster: order[_first(cluster).uid]))
+
+
+def dynamic_clusters(anchors: Sequence[Anchor]) -> tuple[Cluster, ...]:
+    """Products that share an input, whose grid is found when the model runs; what they write is float."""
+    readers: dict[str, list[Anchor]] = {}
+    for anchor in anchors:
+        readers.setdefault(anchor.data, []).append(anchor)
+    nothing = frozenset[str]()
+    return tuple(Cluster(tuple(alike), (), nothing, frozenset({name}), True) for name, alike in readers.items())
 
 
 def float_inputs(model: Model, op: Op) -> list[str]:
@@ -87,6 +102,10 @@ def handed_on(model: Model, cluster: Cluster) -> dict[str, str]:
     return {op.output: float_inputs(model, op)[0] for op in moving}
 
 
+def _first(cluster: Cluster) -> Op:
+    return cluster.anchors[0].op if cluster.anchors else cluster.bridges[0]
+
+
 def _cluster(
     group: set[int | str], anchors: Sequence[Anchor], bridges: Sequence[Op], writes: Mapping[str, int]
 ) -> Cluster:
@@ -103,11 +122,11 @@ def _writes(model: Model, ops: Sequence[Op]) -> dict[str, int]:
     return {tail(model, op): op.uid for op in ops}
 
 
-def _bridges(model: Model, anchors: Sequence[Anchor], blocked: frozenset[str]) -> list[Op]:
-    """Bridges with int8 on all inputs that have some int8 user or leave less to dequantise, in execution order."""
+def _worth_while(model: Model, anchors: Sequence[Anchor], possible: Sequence[Op]) -> list[Op]:
+    """Bridges that have some int8 user or leave less to dequantise, in execution order."""
     reads = {anchor.op.uid: {anchor.data} for anchor in anchors}
     kept: list[Op] = []
-    for op in reversed(_possible_bridges(model, anchors, blocked)):
+    for op in reversed(possible):
         result = tail(model, op)
         shrinks = op.op in SHRINKING and not model.is_output(result)
         if shrinks or any(result in reads.get(user.uid, ()) for user in model.users(result)):
@@ -116,8 +135,8 @@ def _bridges(model: Model, anchors: Sequence[Anchor], blocked: frozenset[str]) -
     return kept[::-1]
 
 
-def _possible_bridges(model: Model, anchors: Sequence[Anchor], blocked: frozenset[str]) -> list[Op]:
-    """Bridges with int8 on all inputs."""
+def possible_bridges(model: Model, anchors: Sequence[Anchor], blocked: frozenset[str]) -> list[Op]:
+    """Bridges with int8 on all inputs, in execution order."""
     writers = {anchor.op.uid for anchor in anchors if anchor.op.op in WRITES_INT8}
     integer = {anchor.data for anchor in anchors}
     possible: list[Op] = []

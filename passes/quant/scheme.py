@@ -1,4 +1,4 @@
-"""What an executor's int8 kernels ask of the numbers: signedness, symmetry, range and bias."""
+"""What an executor's 8-bit kernels ask of the numbers: type, symmetry, range and bias."""
 
 from __future__ import annotations
 
@@ -19,6 +19,29 @@ if TYPE_CHECKING:
 FULL_RANGE, REDUCED_RANGE = 127, 63
 
 
+class Format(StrEnum):
+    """When activations are quantised: on grids from calibration, on grids found at run time, or not at all."""
+
+    STATIC = "static"
+    DYNAMIC = "dynamic"
+    WEIGHT_ONLY = "weight-only"
+
+
+class Place(StrEnum):
+    """Quantise all that can be, or choose for every operator by joules."""
+
+    ALL = "all"
+    COST = "cost"
+
+
+class WeightType(StrEnum):
+    """Type of quantised weights: whole products compute in it, or, weight-only, it is turned into floats first."""
+
+    INT8 = "int8"
+    INT4 = "int4"
+    FLOAT8 = "float8"
+
+
 class Activation(StrEnum):
     """Type of quantised activations; auto takes what the executor has the fastest kernels for."""
 
@@ -33,35 +56,47 @@ class Scheme:
 
     Attributes:
         dtype: of activations.
+        weight: type of weights.
         symmetric: activations have the zero point 0.
         weight_limit: largest magnitude of a weight.
         integer_bias: biases are stored as int32.
     """
 
     dtype: DType
+    weight: DType
     symmetric: bool
-    weight_limit: int
+    weight_limit: float
     integer_bias: bool
 
     def grid(self, low: float, high: float) -> Grid:
         """The grid of an activation seen in this range."""
-        return params.symmetric(low, high) if self.symmetric else params.asymmetric(low, high, self.dtype)
+        return params.symmetric(low, high, self.dtype) if self.symmetric else params.asymmetric(low, high, self.dtype)
 
 
-def scheme(activation: Activation, target: Target | None, executor: Executor | None) -> Scheme:
+def scheme(weight: WeightType, activation: Activation, target: Target | None, executor: Executor | None) -> Scheme:
     """The scheme for a target and executor; without them, that of onnxruntime on the CPU of this machine.
 
     Raises:
-        UsageError: uint8 activations where only symmetric int8 has kernels.
+        UsageError: activations of a type that has no kernels with such weights.
     """
+    if weight == WeightType.FLOAT8:
+        return _float8(activation)
     if _on_accelerator(target, executor):
         if activation == Activation.UINT8:
             raise UsageError(
                 "quant{activation=uint8}: this target computes on int8 with zero point 0; use int8 or auto"
             )
-        return Scheme(DType.INT8, symmetric=True, weight_limit=FULL_RANGE, integer_bias=False)
+        return Scheme(DType.INT8, DType.INT8, symmetric=True, weight_limit=FULL_RANGE, integer_bias=False)
     dtype = DType.INT8 if activation == Activation.INT8 else DType.UINT8
-    return Scheme(dtype, symmetric=False, weight_limit=_weight_limit(target), integer_bias=True)
+    return Scheme(dtype, DType.INT8, symmetric=False, weight_limit=_weight_limit(target), integer_bias=True)
+
+
+def _float8(activation: Activation) -> Scheme:
+    """E4M3 for weights and activations (Micikevicius et al. 2022, arXiv:2209.05433): inference needs no wider range."""
+    if activation != Activation.AUTO:
+        raise UsageError(f"quant{{weight=float8,activation={activation}}}: no kernel mixes these; leave activation out")
+    kind = DType.FLOAT8E4M3FN
+    return Scheme(kind, kind, symmetric=True, weight_limit=params.largest(kind), integer_bias=False)
 
 
 def _on_accelerator(target: Target | None, executor: Executor | None) -> bool:

@@ -18,10 +18,10 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class WeightGrid:
-    """How one stored weight becomes int8.
+    """How one stored weight is quantised.
 
     Attributes:
-        name: of the int8 weight.
+        name: of the quantised weight.
         scales: float32, shape (channels,) or ().
         axis: along which the scales run; None for a single one.
     """
@@ -32,15 +32,15 @@ class WeightGrid:
 
 
 def weight_grids(
-    model: Model, anchors: Iterable[Anchor], grids: Mapping[str, Grid], limit: int, per_channel: bool
+    model: Model, anchors: Iterable[Anchor], grids: Mapping[str, Grid | None], limit: float, per_channel: bool
 ) -> dict[str, WeightGrid]:
     """A grid for each weight, by its name.
 
     A tied weight gets one for all of its users; where they disagree on its output channels, that is a single scale.
 
     Args:
-        grids: of the activations.
-        limit: largest integer magnitude of a weight.
+        grids: of the activations; None of those whose grid is found when the model runs.
+        limit: largest magnitude a stored weight has.
     """
     users: dict[str, list[Anchor]] = {}
     for anchor in anchors:
@@ -49,15 +49,16 @@ def weight_grids(
 
 
 def _weight_grid(
-    model: Model, name: str, tied: list[Anchor], grids: Mapping[str, Grid], limit: int, per_channel: bool
+    model: Model, name: str, tied: list[Anchor], grids: Mapping[str, Grid | None], limit: float, per_channel: bool
 ) -> WeightGrid:
     axes = {anchor.axis for anchor in tied}
     axis = axes.pop() if per_channel and len(axes) == 1 else None
     floors: Array = np.zeros(())
     for anchor in tied:
         bias = model.constant(anchor.bias) if anchor.bias else None
-        if bias is not None:
-            least = params.bias_floors(np.broadcast_to(bias.reshape(-1), anchor.channels), grids[anchor.data].scale)
+        grid = grids[anchor.data]
+        if bias is not None and grid is not None:
+            least = params.bias_floors(np.broadcast_to(bias.reshape(-1), anchor.channels), grid.scale)
             floors = np.maximum(floors, least if axis is not None else least.max())
     weight = model.constant(name)
     assert weight is not None

@@ -13,7 +13,9 @@ from eopt.ir import onnx_out
 from eopt.ir.types import DType
 from eopt.ir.verify import verify
 from eopt.passes.quant import candidates, insert, params, placement, weights
+from eopt.passes.quant.scheme import Scheme
 
+NUMBERS = Scheme(DType.UINT8, DType.INT8, symmetric=False, weight_limit=127, integer_bias=True)
 CONV = "(float[N,3,8,8] x) => (float[N,4,8,8] y) { a = Conv<pads=[1,1,1,1]>(x, w, b) y = Exp(a) }"
 
 
@@ -153,7 +155,7 @@ def test_a_subgraph_goes_on_reading_the_name_it_captured(build, normal, quantise
     anchors, _ = candidates.find(model, ("Conv",), ())
     (cluster,) = placement.clusters(model, anchors)
     grids = {name: params.asymmetric(-4, 4, DType.UINT8) for name in cluster.tensors}
-    after = insert.quantise(model, cluster, grids, weights.weight_grids(model, anchors, grids, 127, True), True)
+    after = insert.quantise(model, cluster, grids, weights.weight_grids(model, anchors, grids, 127, True), NUMBERS)
     verify(after)
     assert after.producer("a").op == "DequantizeLinear"
 

@@ -21,7 +21,7 @@ from eopt.passes.gate import Decision
 from eopt.passes.pipeline import Pipeline, Verification
 from eopt.passes.quant import Quant
 from eopt.passes.quant.observers import ObserverKind
-from eopt.passes.quant.scheme import Activation, scheme
+from eopt.passes.quant.scheme import Activation, WeightType, scheme
 
 MATMUL = "(float[N,4] x) => (float[N,3] y) { y = MatMul(x, w) }"
 LAYERS = """(float[N,4] x) => (float[N,4] y) {
@@ -72,9 +72,15 @@ def test_options_in_every_spelling():
 @pytest.mark.parametrize(
     "text",
     [
-        "quant{weight=int4}",
+        "quant{weight=int4,format=static}",
+        "quant{weight=float8,format=dynamic}",
+        "quant{weight=float8,activation=int8,format=weight-only}",
+        "quant{format=[static,dynamic]}",
+        "quant{format=weight-only,place=cost}",
         "quant{activation=float16}",
-        "quant{observer=entropy}",
+        "quant{observer=histogram}",
+        "quant{smooth=1}",
+        "quant{group=48}",
         "quant{percentile=0}",
         "quant{percentile=101}",
         "quant{ops=[Softmax]}",
@@ -95,10 +101,14 @@ def test_the_pipeline_enforces_the_contract(build, normal, samples):
     model = layers(build, normal)
     data = samples(model)
     batches = list(data.batches(model.feeds))
-    for bound, kept in ((10.0, True), (90.0, False)):
+    for bound, low in ((10.0, True), (90.0, False)):
         pipeline = Pipeline.parse(f"quant{{sqnr={bound}}}")
         compiled = pipeline.run(model, Context(OrtRunner(), data), Verification(batches))
-        assert compiled.steps[0].kept is kept
+        (step,) = compiled.steps
+        assert step.kept
+        assert bool(step.outcome.applied) is low
+        assert (compiled.model is model) is not low
+        assert any(not trial.holds for trial in step.outcome.trials) is not low  # what was tried is there to be seen
 
 
 # -- refusals
@@ -170,20 +180,22 @@ def test_unsigned_activations_on_cpus_and_without_a_target(monkeypatch):
     vnni = frozenset({"avx512", "vnni"})
     monkeypatch.setattr("eopt.backends.detect.cpu_features", lambda: vnni)
     for target in (None, FakeTarget("cpu", vnni)):
-        numbers = scheme(Activation.AUTO, target, None)
+        numbers = scheme(WeightType.INT8, Activation.AUTO, target, None)
         assert (numbers.dtype, numbers.symmetric, numbers.weight_limit) == (DType.UINT8, False, 127)
-        assert scheme(Activation.INT8, target, None).dtype is DType.INT8
+        assert scheme(WeightType.INT8, Activation.INT8, target, None).dtype is DType.INT8
 
 
 def test_a_board_that_runs_onnxruntime_computes_as_a_cpu():
-    assert scheme(Activation.AUTO, FakeTarget("soc"), load("onnxruntime")).dtype is DType.UINT8
+    assert scheme(WeightType.INT8, Activation.AUTO, FakeTarget("soc"), load("onnxruntime")).dtype is DType.UINT8
 
 
 def test_seven_bit_weights_where_the_sums_would_saturate(monkeypatch):
     monkeypatch.setattr("eopt.backends.detect.cpu_features", lambda: frozenset({"avx2"}))
-    assert scheme(Activation.AUTO, None, None).weight_limit == 63, "without a target: this machine"
-    assert scheme(Activation.AUTO, FakeTarget("cpu", frozenset({"avx2"})), None).weight_limit == 63
-    assert scheme(Activation.AUTO, FakeTarget("cpu", frozenset({"i8mm"})), None).weight_limit == 127  # ARM
+    assert scheme(WeightType.INT8, Activation.AUTO, None, None).weight_limit == 63, "without a target: this machine"
+    assert scheme(WeightType.INT8, Activation.AUTO, FakeTarget("cpu", frozenset({"avx2"})), None).weight_limit == 63
+    assert (
+        scheme(WeightType.INT8, Activation.AUTO, FakeTarget("cpu", frozenset({"i8mm"})), None).weight_limit == 127
+    )  # ARM
 
 
 @pytest.mark.parametrize(
@@ -191,11 +203,11 @@ def test_seven_bit_weights_where_the_sums_would_saturate(monkeypatch):
     [(FakeTarget("gpu"), None), (FakeTarget("soc"), load("tensorrt")), (None, load("tensorrt"))],
 )
 def test_symmetric_int8_on_accelerators(target, executor):
-    numbers = scheme(Activation.AUTO, target, executor)
+    numbers = scheme(WeightType.INT8, Activation.AUTO, target, executor)
     assert (numbers.dtype, numbers.symmetric, numbers.integer_bias) == (DType.INT8, True, False)
     assert numbers.grid(-1.0, 3.0).zero_point == 0
     with pytest.raises(UsageError, match="uint8"):
-        scheme(Activation.UINT8, target, executor)
+        scheme(WeightType.INT8, Activation.UINT8, target, executor)
 
 
 def test_a_gpu_gets_float_biases_and_no_offsets(build, normal, samples):

@@ -1,0 +1,1 @@
+"""Checkpoints for engines that load Hugging Face models: compressed-tensors in safetensors files."""

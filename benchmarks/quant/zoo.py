@@ -1,0 +1,92 @@
+"""Models for the benchmarks of quantisation, each as an ONNX file with samples to calibrate on and held-out ones.
+
+python benchmarks/quant/zoo.py [NAME ...]     makes them, all by default
+
+`cnn` and `vit` are the trained examples of this repository, `minilm` is trained too; the others have the shape of the
+architecture they are named after and seeded random weights (`shapes.py`): their speed is that of the trained model, but
+their error only ranks quantisers, since random weights lack the outliers of trained ones. Files lie in
+`$EOPT_BENCH_CACHE`, else `~/.cache/eopt-bench`; a folder that exists is not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from eopt.backends import data
+from eopt.backends.data import Dataset
+from eopt.ir import onnx_io
+from eopt.ir.errors import UsageError
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+BATCHES = {"cnn": 8, "vit": 8, "minilm": 8, "resnet50": 1, "mobilenetv2": 1, "bert": 1, "gpt2": 1}
+NAMES = tuple(BATCHES)
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A model with its samples.
+
+    Attributes:
+        batch: samples in one run where speed is measured.
+    """
+
+    name: str
+    model: Path
+    calibration: Dataset
+    heldout: Dataset
+    batch: int
+
+
+def case(name: str) -> Case:
+    """A case by name, made where it is not there yet.
+
+    Raises:
+        UsageError: no such model, or its export failed.
+    """
+    if name not in BATCHES:
+        raise UsageError(f"no model {name!r}; choose from {', '.join(NAMES)}")
+    folder = ROOT / "examples" / name
+    if not folder.is_dir():
+        folder = _cache() / name
+    if not folder.is_dir():
+        _make(name, folder)
+    model = folder / "model.onnx"
+    feeds = onnx_io.read(model).feeds
+    calibration, heldout = (data.load(folder / f"{part}.npz", feeds) for part in ("calibration", "heldout"))
+    return Case(name, model, calibration, heldout, BATCHES[name])
+
+
+def _cache() -> Path:
+    folder = os.environ.get("EOPT_BENCH_CACHE")
+    return Path(folder) if folder else Path.home() / ".cache/eopt-bench"
+
+
+def _make(name: str, folder: Path) -> None:
+    """Export in a process of its own, which takes torch's memory with it, then move into place in one step."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    script = ROOT / "tests/models/export.py" if name == "minilm" else HERE / "shapes.py"
+    with TemporaryDirectory(dir=folder.parent) as scratch:
+        made = Path(scratch) / name
+        command = [sys.executable, str(script), name, "--out", str(made)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise UsageError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+        made.rename(folder)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*", default=NAMES)
+    for name in parser.parse_args().models:
+        print(name, case(name).model)
+
+
+if __name__ == "__main__":
+    main()
