@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
+from eopt.ir.analysis import constants, with_own
 from eopt.ir.model import Model
 from eopt.ir.node import Op
 from eopt.ir.ops import Trait, spec
 from eopt.ir.types import Value
 from eopt.ir.weights import WeightStore
 
-_RANDOM = ("Random", "Multinomial", "Bernoulli")
 Needs = Mapping[int, frozenset[str | int]]
 """By uid of an operator, what it reads, by name, and itself, with that of operators computed along with it."""
 
@@ -52,33 +52,6 @@ def segments(model: Model, max_bytes: int) -> tuple[Segment, ...]:
         if segment.model.outputs:
             found.append(segment)
     return tuple(reversed(found))
-
-
-def constants(model: Model) -> frozenset[int]:
-    """Operators that depend on weights only and give the same whenever they run: executors fold them at load time."""
-    found: set[int] = set()
-    fed = {value.id for value in model.inputs}
-    for op in model.leaves():
-        producers = [model.producer(name) for name in op.reads]
-        fixed = all(
-            producer.uid in found if producer else name in model.weights and name not in fed
-            for name, producer in zip(op.reads, producers, strict=True)
-        )
-        if fixed and not op.attrs.graphs and not op.op.startswith(_RANDOM):
-            found.add(op.uid)
-    return frozenset(found)
-
-
-def with_own(model: Model, members: Sequence[Op], own: Set[int]) -> list[Op]:
-    """The members, and those of `own` (uids) that they depend on, in execution order."""
-    found = {op.uid: op for op in members}
-    waiting = list(members)
-    while waiting:
-        producers = map(model.producer, waiting.pop().reads)
-        new = [op for op in producers if op is not None and op.uid in own and op.uid not in found]
-        found.update((op.uid, op) for op in new)
-        waiting += new
-    return [op for op in model.leaves() if op.uid in found]
 
 
 def _dequantises(op: Op) -> bool:

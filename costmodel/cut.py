@@ -10,6 +10,7 @@ from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto, helper, nump
 
 from eopt.backends.base import Array
 from eopt.backends.harness.base import Workload
+from eopt.ir.analysis import with_own
 from eopt.ir.errors import InputError
 from eopt.ir.model import Model
 from eopt.ir.node import Op
@@ -56,7 +57,7 @@ def cut(
     Raises:
         InputError: a shape is unknown, or more than `MAX_BYTES` would be needed.
     """
-    piece = _piece(model, _with_own(model, members, own), bindings)
+    piece = _piece(model, with_own(model, members, own), bindings)
     copies = 1 if any(op.attrs.graphs for op in piece.ops) else copies
     weights = {weight: _array(model, weight) for weight in piece.fixed}
     size = sum(array.nbytes for array in weights.values()) + sum(_nbytes(value) for value in piece.fed)
@@ -68,18 +69,6 @@ def cut(
     opsets = [helper.make_opsetid(domain, version) for domain, version in model.opsets.items()]
     proto = ModelProto(ir_version=IR_VERSION, opset_import=opsets, graph=graph)
     return Workload(name or members[0].op, proto.SerializeToString(deterministic=True), copies)
-
-
-def _with_own(model: Model, members: Sequence[Op], own: Set[int]) -> list[Op]:
-    """The members, and before them those that compute what belongs to them."""
-    found = {op.uid: op for op in members}
-    waiting = list(members)
-    while waiting:
-        producers = map(model.producer, waiting.pop().reads)
-        new = [op for op in producers if op is not None and op.uid in own and op.uid not in found]
-        found.update((op.uid, op) for op in new)
-        waiting += new
-    return [op for op in model.leaves() if op.uid in found]
 
 
 def _piece(model: Model, ops: Sequence[Op], bindings: Mapping[str, int]) -> Piece:

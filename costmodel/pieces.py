@@ -9,10 +9,11 @@ from math import ceil
 from eopt.backends.base import Unknown
 from eopt.backends.harness.base import Workload
 from eopt.costmodel.cut import cut
-from eopt.costmodel.plan import Plan, constants, planned
+from eopt.costmodel.plan import Plan, planned
 from eopt.costmodel.prior import Prior
 from eopt.costmodel.query import Cost, Kernel
 from eopt.costmodel.tree import Situation, bound_model, kernel_at
+from eopt.ir.analysis import constants
 from eopt.ir.errors import InputError
 from eopt.ir.model import Model
 from eopt.ir.ops import Trait, spec

@@ -15,6 +15,7 @@ from eopt.backends.fusion import Group, fuse
 from eopt.backends.target import Target
 from eopt.costmodel.features import Operand, leaves_group
 from eopt.costmodel.training import asked_gradients, gradients
+from eopt.ir.analysis import constants
 from eopt.ir.model import Model
 from eopt.ir.node import Op
 from eopt.ir.ops import HOST_ELEMENTS, Trait, spec
@@ -95,21 +96,6 @@ def _computes(model: Model, group: Group) -> DType:
 def _is_view(op: Op) -> bool:
     described = spec(op.op, op.domain)
     return described is not None and Trait.VIEW in described.traits
-
-
-def constants(model: Model) -> frozenset[int]:
-    """Operators that depend on weights only: executors fold them when they load the model."""
-    found: set[int] = set()
-    fed = {value.id for value in model.inputs}
-    for op in model.leaves():
-        producers = [model.producer(name) for name in op.reads]
-        fixed = all(
-            producer.uid in found if producer else name in model.weights and name not in fed
-            for name, producer in zip(op.reads, producers, strict=True)
-        )
-        if fixed and not op.attrs.graphs:
-            found.add(op.uid)
-    return frozenset(found)
 
 
 def _operands(model: Model, absorbed: frozenset[int], constant: frozenset[int]) -> dict[str, Operand]:

@@ -15,9 +15,10 @@ from eopt.costmodel import training
 from eopt.costmodel.costs import added, share_of, total
 from eopt.costmodel.features import kernel_of
 from eopt.costmodel.learned import current
-from eopt.costmodel.plan import Plan, PlannedKernel, constants, planned
+from eopt.costmodel.plan import Plan, PlannedKernel, planned
 from eopt.costmodel.prior import Prior
 from eopt.costmodel.query import Cost, CostModel, Interval, Kernel, Unknown, Whole, WholeCostModel
+from eopt.ir.analysis import constants
 from eopt.ir.dims import filled, late, tried
 from eopt.ir.errors import UsageError
 from eopt.ir.garbage import uncollected

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Set
 
 from eopt.ir.model import Model
 from eopt.ir.node import Op
 
+RANDOM = ("Random", "Multinomial", "Bernoulli")  # how the names of operators begin that give another result each time
 _PASSES_INDICES_ON = {"Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape", "Flatten", "Transpose"}
 
 
@@ -39,3 +40,30 @@ def _rows(model: Model, op: Op, indices: str) -> int | None:
     axis = op.attrs.get("axis", 0)
     rows = shape[axis] if shape and -len(shape) <= axis < len(shape) else None
     return rows if isinstance(rows, int) else None
+
+
+def constants(model: Model) -> frozenset[int]:
+    """Operators that depend on weights only and give the same whenever they run: executors fold them at load time."""
+    found: set[int] = set()
+    fed = {value.id for value in model.inputs}
+    for op in model.leaves():
+        producers = [model.producer(name) for name in op.reads]
+        fixed = all(
+            producer.uid in found if producer else name in model.weights and name not in fed
+            for name, producer in zip(op.reads, producers, strict=True)
+        )
+        if fixed and not op.attrs.graphs and not op.op.startswith(RANDOM):
+            found.add(op.uid)
+    return frozenset(found)
+
+
+def with_own(model: Model, members: Sequence[Op], own: Set[int]) -> list[Op]:
+    """The members, and those of `own` (uids) that they depend on, in execution order."""
+    found = {op.uid: op for op in members}
+    waiting = list(members)
+    while waiting:
+        producers = map(model.producer, waiting.pop().reads)
+        new = [op for op in producers if op is not None and op.uid in own and op.uid not in found]
+        found.update((op.uid, op) for op in new)
+        waiting += new
+    return [op for op in model.leaves() if op.uid in found]

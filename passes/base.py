@@ -79,16 +79,20 @@ class Trial:
 
     Attributes:
         energy_j: predicted joules of an execution; None without a target.
-        measured: the contract's figure, in its unit.
+        verdict: what the contract says of it.
         share: of the operators that could be, those in low precision.
         chosen: it is the outcome.
     """
 
     energy_j: float | None
-    measured: float
-    holds: bool
+    verdict: Verdict
     share: float
     chosen: bool = False
+
+    @property
+    def holds(self) -> bool:
+        """It is accurate enough."""
+        return self.verdict.holds
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from eopt.ir.analysis import RANDOM
 from eopt.ir.model import Model
 from eopt.ir.node import Op
 
@@ -31,15 +32,12 @@ def fold_constants(model: Model) -> Model:
     return model
 
 
-_RANDOM = ("Random", "Multinomial", "Bernoulli")
-
-
 def merge_equal(model: Model) -> Model:
     """Compute once what is computed twice: the same operator on the same values with the same attributes."""
     seen: dict[tuple[Any, ...], Op] = {}
     for leaf in model.leaves():
         op = model.index.op(leaf.uid)  # its inputs may have been renamed on the way
-        if op.attrs.graphs or op.op.startswith(_RANDOM) or any(model.is_output(value.id) for value in op.outputs):
+        if op.attrs.graphs or op.op.startswith(RANDOM) or any(model.is_output(value.id) for value in op.outputs):
             continue
         key = (op.op, op.domain, op.inputs, op.attrs, len(op.outputs))
         first = seen.setdefault(key, op)

@@ -28,6 +28,8 @@ class MaxLoss:
     def check(self, reference: Sequence[dict[str, Array]], rewritten: Sequence[dict[str, Array]]) -> Verdict:
         """See `Contract.check`; the measured figure is the loss."""
         output = next(iter(reference[0]))
+        if len({batch[output].shape[1:] for batch in reference}) > 1:
+            raise UsageError(f"metric {self.name!r} needs outputs of one shape; give --eval-data samples of one length")
         expected = np.concatenate([batch[output] for batch in reference])
         actual = np.concatenate([batch[output] for batch in rewritten])
         labels = None if self.labels is None else self.labels[: len(expected)]

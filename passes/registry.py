@@ -17,6 +17,7 @@ _OWN = {
     "fuse": "eopt.passes.fuse:Fuse",
     "quant": "eopt.passes.quant:Quant",
     "cast": "eopt.passes.cast:Cast",
+    "lower-qop": "eopt.passes.lower_qop:LowerQop",
 }
 
 

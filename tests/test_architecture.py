@@ -23,7 +23,7 @@ HEAVY = {
     "sklearn",
     "pynvml",
 }
-RUNNERS = {"eopt.backends.ort", "eopt.backends.torch_fx"}
+RUNNERS = {"eopt.backends.ort", "eopt.backends.segments", "eopt.backends.torch_fx"}
 MAX_LINES = 400
 FORBIDDEN_CALLS = {"eval", "exec", "__import__"}
 FORBIDDEN_MODULES = {"pickle", "marshal", "shelve", "joblib"}

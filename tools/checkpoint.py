@@ -21,8 +21,19 @@ from eopt.ir.onnx_out import made
 from eopt.passes.pipeline import Compiled
 from eopt.tools.files import read_text
 
-COPIED = ("generation_config.json", "tokenizer*.json", "tokenizer.model", "special_tokens_map.json", "LICENSE*")
-COPIED += ("added_tokens.json", "vocab.json", "vocab.txt", "merges.txt", "chat_template.json", "chat_template.jinja")
+COPIED = (
+    "generation_config.json",
+    "tokenizer*.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "chat_template.json",
+    "chat_template.jinja",
+    "LICENSE*",
+)
 MAX_COPIED_BYTES = 1 << 28
 
 ELSEWHERE = {

@@ -15,7 +15,7 @@ from eopt.backends.base import Feed
 from eopt.backends.data import Dataset
 from eopt.backends.harness import bench
 from eopt.backends.meters import library
-from eopt.backends.ort import OrtRunner
+from eopt.backends.segments import runner_for
 from eopt.costmodel import tree
 from eopt.costmodel.tree import Situation
 from eopt.ir.analysis import index_limits
@@ -69,6 +69,7 @@ class Options:
     """Everything about a compilation besides the model and the passes.
 
     Attributes:
+        tokenizer: local Hugging Face folder that reads the texts of `.jsonl` data.
         measure: run every pass's result in turns with the last good model, and roll back what measures worse.
     """
 
@@ -76,6 +77,7 @@ class Options:
     executor: str | None = None
     data: str | Path | Dataset | None = None
     eval_data: str | Path | Dataset | None = None
+    tokenizer: str | Path | None = None
     metric: str | None = None
     max_loss: float | None = None
     gate: bool = True
@@ -121,13 +123,13 @@ def compile_model(
     compare = _measuring(situation, chosen, progress) if chosen.measure else None
     calibration, held_out = _datasets(model, chosen)
     context = Context(
-        OrtRunner(),
+        runner_for(model),
         calibration,
         _gate(situation) if chosen.gate and situation else None,
         situation.target if situation else None,
         situation.executor if situation else None,
-        chosen.seed,
-        progress,
+        seed=chosen.seed,
+        progress=progress,
     )
     compiled = pipeline.run(model, context, _verification(model, held_out, chosen))
     proven = prove(compiled, compare) if compare else None
@@ -159,8 +161,8 @@ def _gate(situation: Situation) -> Gate:
 
 def _datasets(model: Model, options: Options) -> tuple[Dataset | None, Dataset]:
     """Calibration samples, if any, and held-out samples to verify on."""
-    calibration = _loaded(options.data, model)
-    held_out = _loaded(options.eval_data, model)
+    calibration = _loaded(options.data, model, options.tokenizer)
+    held_out = _loaded(options.eval_data, model, options.tokenizer)
     if calibration is None:
         return None, held_out or samples.synthetic(model.feeds, index_limits(model), options.seed)
     if held_out is None and len(calibration) > 1:
@@ -168,8 +170,8 @@ def _datasets(model: Model, options: Options) -> tuple[Dataset | None, Dataset]:
     return calibration, held_out or calibration
 
 
-def _loaded(source: str | Path | Dataset | None, model: Model) -> Dataset | None:
-    return samples.load(source, model.feeds) if isinstance(source, str | Path) else source
+def _loaded(source: str | Path | Dataset | None, model: Model, tokenizer: str | Path | None) -> Dataset | None:
+    return samples.load(source, model.feeds, tokenizer) if isinstance(source, str | Path) else source
 
 
 def _verification(model: Model, held_out: Dataset, options: Options) -> Verification:

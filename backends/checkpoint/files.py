@@ -136,12 +136,6 @@ class Entry:
         return sum(prod(shape) * dtype.itemsize for dtype, shape in self.specs.values())
 
 
-def entry(load: Callable[[], Mapping[str, Array]]) -> Entry:
-    """An entry described by making it once."""
-    made = sorted(load().items(), key=lambda item: -item[1].dtype.itemsize)
-    return Entry({name: (array.dtype, array.shape) for name, array in made}, load)
-
-
 def write(folder: Path, entries: Sequence[Entry], shard_bytes: int = SHARD_BYTES) -> None:
     """Write tensors as one file, or as files of about this size with an index; one entry is in memory at a time.
 

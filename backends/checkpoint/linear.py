@@ -88,17 +88,16 @@ class QuantisedLinear:
 
     def dequantised(self) -> Array:
         """The weight, [n, k], in the type of the scales: the same products an executor of the ONNX model forms."""
-        group = self.integers.shape[1] // self.scales.shape[1]
-        kind = self.scales.dtype
-        values = self.integers.astype(kind)
+        shape = (*self.scales.shape, -1)
+        values = self.integers.astype(self.scales.dtype).reshape(shape)
         if self.zero_points is not None:
-            values -= np.repeat(self.zero_points, group, axis=1).astype(kind)
-        values *= np.repeat(self.scales, group, axis=1)
-        return values
+            values -= self.zero_points.astype(values.dtype)[..., None]
+        values *= self.scales[..., None]
+        return values.reshape(self.integers.shape)
 
 
 def tensors(linear: QuantisedLinear) -> dict[str, Array]:
-    """What the checkpoint stores for a layer, by name below the layer's own."""
+    """What the checkpoint stores for a layer, by name below the layer's own; wide elements first, to be aligned."""
     stored = {"weight_scale": linear.scales}
     if linear.scheme.format == "pack-quantized":
         stored["weight_packed"] = packed(linear.integers, linear.scheme.bits)
@@ -111,7 +110,7 @@ def tensors(linear: QuantisedLinear) -> dict[str, Array]:
         stored["input_scale"] = np.array([linear.input_scale], np.float32)
     if linear.scheme.activations is Activations.OFFSET:
         stored["input_zero_point"] = np.array([linear.input_zero_point], np.int8)
-    return stored
+    return dict(sorted(stored.items(), key=lambda item: -item[1].dtype.itemsize))
 
 
 def packed(values: Array, bits: int) -> Array:

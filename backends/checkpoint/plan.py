@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from eopt.backends.checkpoint import files, linear, recover
+from eopt.backends.checkpoint import linear, recover
 from eopt.backends.checkpoint.files import Entry, Stored
 from eopt.backends.checkpoint.linear import Activations, Array, QuantisedLinear, Scheme
 from eopt.backends.checkpoint.recover import LINEAR, NotCarried, Place
@@ -133,9 +133,14 @@ class _Walk:
         if self._stored_transposed(op):
             raise NotCarried("it is a Conv1D, and engines look for Linear")
         scale = recover.rescaled_by(self.model, op)
-        if scale is not None and f"{recover.module_of(self.model, scale)}.weight" not in self.now:
+        if scale is not None and not self._scaled_before(scale):
             raise NotCarried("its input is rescaled as the model runs")
         return layer
+
+    def _scaled_before(self, scale: Op) -> bool:
+        """Whether the module of this product with a vector had one before, as normalisations do."""
+        before = self.before.get(f"{recover.module_of(self.model, scale)}.weight")
+        return before is not None and before.op.op not in LINEAR
 
     def _stored_transposed(self, op: Op) -> bool:
         return self.model.parent(op.uid).cls.endswith("Conv1D")
@@ -149,7 +154,8 @@ class _Walk:
             made.note(module, "its input has one scale per tensor here and one per token in engines, which is finer")
         if layer.scheme.activations is Activations.FLOAT and recover.quantises_input(self.model, op):
             made.note(module, "its input stays float: that of weights with groups or zero points cannot be quantised")
-        return files.entry(partial(_stored_layer, self.model, op, module))
+        specs = {f"{module}.{leaf}": (array.dtype, array.shape) for leaf, array in linear.tensors(layer).items()}
+        return Entry(specs, partial(_stored_layer, self.model, op, module))
 
     def _float(self, made: Plan, name: str, key: str, stored: Stored) -> Entry:
         """A parameter that stays float: new values where a rewrite has changed them."""
@@ -168,7 +174,7 @@ class _Walk:
             made.unknown.append(name)
             return _copy(name, stored)
         made.moved.append(name)
-        return files.entry(partial(_stored_float, self.model, place, name, stored))
+        return Entry({name: (stored.dtype, stored.shape)}, partial(_stored_float, self.model, place, name, stored))
 
 
 def _copy(name: str, stored: Stored) -> Entry:
@@ -201,28 +207,28 @@ def _rescaled(module: str, weight: Array, source: Array) -> bool:
     Raises:
         InputError: even with factors for rows and columns it is not the source's weight.
     """
-    source = source.astype(np.float32)
-    weight = weight.astype(np.float32)
-    columns = _factors(weight, source, 0)
-    if _unlike(weight, source * columns) <= UNLIKE:
+    source = source.astype(np.float32, copy=False)
+    weight = weight.astype(np.float32, copy=False)
+    columns, unlike = _fitted(weight, source, 0)
+    if unlike <= UNLIKE:
         return float(np.sqrt(np.mean((columns - 1) ** 2))) > RESCALED
     for _ in range(3):  # factors for rows too: least squares for one side at a time
-        rows = _factors(weight, source * columns, 1)
-        columns = _factors(weight, source * rows, 0)
-    if _unlike(weight, source * rows * columns) > UNLIKE:
+        rows, _ = _fitted(weight, source * columns, 1)
+        columns, unlike = _fitted(weight, source * rows, 0)
+    if unlike > UNLIKE:
         raise InputError(f"{module}: the compiled model's weight is not made of the source's; is it the same model?")
     return True
 
 
-def _factors(weight: Array, source: Array, axis: int) -> Array:
-    energy = np.sum(source * source, axis, keepdims=True)
-    product: Array = np.sum(weight * source, axis, keepdims=True)
-    return np.divide(product, energy, out=np.ones_like(product), where=energy > 0)
-
-
-def _unlike(weight: Array, source: Array) -> float:
-    size = float(np.linalg.norm(weight))
-    return float(np.linalg.norm(weight - source)) / size if size else 0.0
+def _fitted(weight: Array, source: Array, axis: int) -> tuple[Array, float]:
+    """Least-squares factors of columns (axis 0) or rows, and the share of the weight they leave unexplained."""
+    kept = "ij,ij->j" if axis == 0 else "ij,ij->i"
+    energy = np.einsum(kept, source, source)
+    product = np.einsum(kept, weight, source)
+    factors = np.divide(product, energy, out=np.ones_like(product), where=energy > 0)
+    size = float(np.vdot(weight, weight))
+    unlike = 1 - float(np.vdot(factors, product)) / size if size else 0.0  # the residual is orthogonal to the fit
+    return np.expand_dims(factors, axis), float(np.sqrt(max(unlike, 0.0)))
 
 
 def _finish(made: Plan, walk: _Walk, matched: set[str]) -> None:

@@ -63,7 +63,10 @@ def places(model: Model) -> dict[str, Place]:
             if value is None or not _is_parameter(model, value):
                 continue
             key = f"{module}.{leaf}"
-            if found.setdefault(key, Place(op, value)).value != value:
+            first = found.setdefault(key, Place(op, value))
+            if (op.op in LINEAR) > (first.op.op in LINEAR):  # what scales or shifts beside a product is not its weight
+                found[key] = Place(op, value)
+            elif first.value != value and (op.op in LINEAR) == (first.op.op in LINEAR):
                 doubtful.add(key)
     return {key: place for key, place in found.items() if key not in doubtful}
 
@@ -75,7 +78,7 @@ def module_of(model: Model, op: Op) -> str:
 
 def _is_parameter(model: Model, value: str) -> bool:
     source = _dequantiser(model, value)
-    stored = source.inputs[0] if source else value
+    stored = (source.inputs[0] if source else value) or ""
     if stored not in model.weights or model.weights.is_absent(stored):
         return False
     shape = model.weights.shape(stored)
@@ -249,5 +252,5 @@ def rescaled_by(model: Model, op: Op) -> Op | None:
         producer = model.producer(producer.inputs[0] or "")
     if producer is None or producer.op not in ("Mul", "Div"):
         return None
-    vectors = (name for name in producer.inputs if name in model.weights)
-    return producer if any(prod(model.weights.shape(name)) > 1 for name in vectors) else None
+    constants = (name for name in producer.inputs if name and name in model.weights)
+    return producer if any(prod(model.weights.shape(name)) > 1 for name in constants) else None

@@ -2,8 +2,8 @@
 
 python benchmarks/quant/memory.py [--layers 22] [--form nbits] [--folder DIR]
 
-The model is written one tensor at a time. A child process reads it, quantises its products in groups of 32 and writes the
-result. What has no weights is left out of attention: queries are multiplied with keys, and values added.
+The model is written one tensor at a time. A child process reads it, quantises its products in groups of 32, and writes
+the result. What has no weights is left out of attention: queries are multiplied with keys, and values added.
 """
 
 from __future__ import annotations
@@ -97,10 +97,9 @@ def write(path: Path, layers: int) -> int:
 def _shapes(layers: int) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Name and shape of every weight."""
     keys = HIDDEN * KEY_HEADS // HEADS
-    block = {
-        "norm1": (HIDDEN,), "q": (HIDDEN, HIDDEN), "k": (HIDDEN, keys), "v": (HIDDEN, keys), "o": (HIDDEN, HIDDEN),
-        "norm2": (HIDDEN,), "gate": (HIDDEN, INTERMEDIATE), "up": (HIDDEN, INTERMEDIATE), "down": (INTERMEDIATE, HIDDEN),
-    }  # fmt: skip
+    wide, square, narrow = (HIDDEN, INTERMEDIATE), (HIDDEN, HIDDEN), (HIDDEN, keys)
+    block = {"norm1": (HIDDEN,), "q": square, "k": narrow, "v": narrow, "o": square}
+    block |= {"norm2": (HIDDEN,), "gate": wide, "up": wide, "down": wide[::-1]}
     yield "embedding", (VOCABULARY, HIDDEN)
     for layer in range(layers):
         yield from ((f"{layer}.{name}", shape) for name, shape in block.items())
@@ -108,14 +107,12 @@ def _shapes(layers: int) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def _nodes(layers: int) -> Iterator[NodeProto]:
-    node = helper.make_node
+    node, repeats = helper.make_node, HEADS // KEY_HEADS
     yield node("Gather", ["embedding", "ids"], ["h0"])
     for n in range(layers):
         yield from _norm(f"h{2 * n}", f"{n}.norm1", f"{n}.x")
         yield from (node("MatMul", [f"{n}.x", f"{n}.{part}"], [f"{n}.{part}.y"]) for part in "qkv")
-        yield from (
-            node("Concat", [f"{n}.{part}.y"] * (HEADS // KEY_HEADS), [f"{n}.{part}s"], axis=-1) for part in "kv"
-        )
+        yield from (node("Concat", [f"{n}.{part}.y"] * repeats, [f"{n}.{part}s"], axis=-1) for part in "kv")
         yield node("Mul", [f"{n}.q.y", f"{n}.ks"], [f"{n}.qk"])
         yield node("Add", [f"{n}.qk", f"{n}.vs"], [f"{n}.mixed"])
         yield node("MatMul", [f"{n}.mixed", f"{n}.o"], [f"{n}.o.y"])

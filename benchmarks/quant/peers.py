@@ -4,8 +4,9 @@ python benchmarks/quant/peers.py 'ort static u8' MODEL CALIBRATION OUT     makes
 
 Everyone calibrates on the same samples. onnxruntime's quantisers get what its documentation asks for: a model out of
 `quant_pre_process`, QDQ, and on x86 uint8 activations (`u8`; its default is int8); weights have a scale per channel where
-the name does not say otherwise. NNCF, neural-compressor 2.x and Olive do not go into the environment of eopt: give the
-interpreter of one that has them with `--peers-python`.
+the name does not say otherwise. NNCF and neural-compressor (2.6, with onnx 1.16 and onnxruntime 1.18; 3.x has no ONNX)
+do not go into the environment of eopt: give an interpreter that has them, `--peers-python nncf=VENV/bin/python ...`.
+Olive 0.13 drives onnxruntime's quantisers; its file of `examples/vit` computes bit for bit what onnxruntime's does.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ class Peer:
     Attributes:
         format: whom it is compared with: int8 (static), dynamic (int8 as well), int4 (weights alone), float16.
         make: from a model and calibration batches to a file.
-        outside: lives in an environment of its own.
+        package: what it lives in, where that is not the environment of eopt.
     """
 
     format: str
     make: Make
-    outside: bool = False
+    package: str = ""
 
 
 def batches(calibration: Path) -> list[Feed]:
@@ -150,17 +151,18 @@ def _float16(model: Path, feeds: Sequence[Feed], out: Path) -> None:
     onnx.save(convert_float_to_float16(str(model), keep_io_types=True), out)
 
 
-def _nncf(model: Path, feeds: Sequence[Feed], out: Path, **settings: Any) -> None:
+def _nncf(model: Path, feeds: Sequence[Feed], out: Path, transformer: bool = False) -> None:
+    """transformer: its settings for them, SmoothQuant among them."""
     import nncf
     import onnx
 
-    settings = {name: getattr(nncf, kind)(value) for name, (kind, value) in settings.items()}
-    count = len(next(iter(feeds[0].values()))) * len(feeds)
-    quantised = nncf.quantize(onnx.load(model), nncf.Dataset(feeds), subset_size=count, **settings)
-    onnx.save(quantised, out)
+    kind = nncf.ModelType.TRANSFORMER if transformer else None
+    onnx.save(nncf.quantize(onnx.load(model), nncf.Dataset(feeds), subset_size=len(feeds), model_type=kind), out)
 
 
 def _neural_compressor(model: Path, feeds: Sequence[Feed], out: Path) -> None:
+    """Without inferred shapes: it transposes weights of `Gemm` and then trips over the old ones."""
+    import onnx
     from neural_compressor import PostTrainingQuantConfig, quantization
 
     class Loader:
@@ -169,8 +171,10 @@ def _neural_compressor(model: Path, feeds: Sequence[Feed], out: Path) -> None:
         def __iter__(self) -> Iterator[tuple[Feed, None]]:
             return ((feed, None) for feed in feeds)
 
+    read = onnx.load(model)
+    del read.graph.value_info[:]
     config = PostTrainingQuantConfig(calibration_sampling_size=[len(feeds) * BATCH], quant_format="QDQ")
-    quantization.fit(str(model), config, calib_dataloader=Loader()).save(str(out))
+    quantization.fit(read, config, calib_dataloader=Loader()).save(str(out))
 
 
 PEERS: Mapping[str, Peer] = {
@@ -191,8 +195,9 @@ PEERS: Mapping[str, Peer] = {
     "ort int4 hqq": Peer("int4", partial(_int4, method="hqq")),
     "ort int4 gptq": Peer("int4", partial(_int4, method="gptq")),
     "ort float16": Peer("float16", _float16),
-    "nncf": Peer("int8", _nncf, outside=True),
-    "neural-compressor": Peer("int8", _neural_compressor, outside=True),
+    "nncf": Peer("int8", _nncf, "nncf"),
+    "nncf transformer": Peer("int8", partial(_nncf, transformer=True), "nncf"),
+    "neural-compressor": Peer("int8", _neural_compressor, "neural-compressor"),
 }
 
 

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,18 +17,21 @@ import zoo
 from zoo import Case
 
 from eopt.backends.base import Array
-from eopt.backends.ort import OrtRunner
-from eopt.costmodel import tree
 from eopt.ir import onnx_io, onnx_out
 from eopt.ir.errors import EoptError, UsageError
 from eopt.ir.model import Model
-from eopt.passes.base import Context
-from eopt.passes.gate import Gate
-from eopt.passes.pipeline import Pipeline
-from eopt.tools.situation import situation
+from eopt.tools.compile import compile_model
 
 FLOAT = "float32"
-OURS = ("float32:simplify,fuse", "int8:simplify,fuse,quant", "float16:simplify,fuse,cast")
+OURS = (
+    "float32:simplify,fuse",
+    "int8:simplify,fuse,quant",
+    "int8@auto:simplify,fuse,quant",
+    "dynamic:simplify,fuse,quant{format=dynamic}",
+    "int4:simplify,fuse,quant{weight=int4,form=nbits}",
+    "int4:simplify,fuse,quant{weight=int4,form=nbits,rounding=gptq}",
+    "float16:simplify,fuse,cast",
+)
 THREADS = 2
 
 
@@ -51,10 +53,9 @@ class Variant:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What all benchmarks of variants take."""
     parser.add_argument("models", nargs="+", choices=zoo.NAMES, metavar="MODEL", help=", ".join(zoo.NAMES))
-    parser.add_argument("--ours", nargs="*", default=OURS, metavar="FORMAT:PASSES")
-    parser.add_argument("--peers", nargs="*", default=None, metavar="NAME", help="all that can run, by default")
-    parser.add_argument("--peers-python", type=Path, help="interpreter with NNCF, neural-compressor 2.x or Olive")
-    parser.add_argument("--target", help="turns the cost gate of ours on")
+    parser.add_argument("--ours", nargs="*", default=OURS, metavar="FORMAT[@TARGET]:PASSES", help="a target gates")
+    parser.add_argument("--peers", nargs="*", metavar="NAME", help="all there is an interpreter for, by default")
+    parser.add_argument("--peers-python", nargs="*", default=(), metavar="PACKAGE=PYTHON", help="of nncf and others")
     parser.add_argument("--folder", type=Path, help="keep the peers' files here, and take those that are here")
     parser.add_argument("--out", type=Path, help="JSON")
 
@@ -63,31 +64,29 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def variants(case: Case, options: argparse.Namespace) -> Iterator[list[Variant]]:
     """The original first, then ours, then the peers'; files that are not kept vanish afterwards."""
     with TemporaryDirectory() as scratch:
-        folder = (options.folder or Path(scratch)) / case.name
+        folder = (options.folder.resolve() if options.folder else Path(scratch)) / case.name
         folder.mkdir(parents=True, exist_ok=True)
         found = [Variant("original", FLOAT, False, case.model)]
-        found += _ours(case, options.ours, options.target, Path(scratch))
-        found += _theirs(case, _named(options.peers, options.peers_python), options.peers_python, folder)
+        found += [_ours(case, text, Path(scratch) / f"{number}.onnx") for number, text in enumerate(options.ours)]
+        found += _theirs(case, options, folder, scratch)
         yield found
 
 
-def _ours(case: Case, pipelines: Sequence[str], target: str | None, folder: Path) -> Iterator[Variant]:
-    model = onnx_io.read(case.model)
-    context = Context(OrtRunner(threads=THREADS), case.calibration)
-    priced = situation(model, target, None, None, bindings(model, case)) if target else None
-    if priced is not None:
-        gate = Gate(partial(tree.compare, situation=priced))
-        context = Context(context.runner, context.data, gate, priced.target, priced.executor)
-    for number, text in enumerate(pipelines):
-        name, colon, passes = text.partition(":")
-        if not colon:
-            raise UsageError(f"--ours {text!r}: give FORMAT:PASSES, as in {OURS[1]}")
-        path, error = folder / f"ours{number}.onnx", ""
-        try:
-            onnx_out.write(Pipeline.parse(passes).run(model, context).model, path)
-        except EoptError as refusal:
-            error = str(refusal)
-        yield Variant(f"eopt {passes}", name, True, path, error)
+def _ours(case: Case, text: str, path: Path) -> Variant:
+    """What `eopt compile` writes; it verifies on the calibration samples, so that it has seen no more than the peers."""
+    head, colon, passes = text.partition(":")
+    if not colon:
+        raise UsageError(f"--ours {text!r}: give FORMAT:PASSES, as in {OURS[1]}")
+    kind, _, target = head.partition("@")
+    model, data = onnx_io.read(case.model), case.calibration
+    bind = bindings(model, case) if target else {}
+    try:
+        found = compile_model(model, passes, data=data, eval_data=data, target=target or None, bind=bind)
+        broken = [f"{step.spec}: {step.verdict}" for step in found.compiled.violated]
+        onnx_out.write(found.model, path)
+    except EoptError as refusal:
+        broken = [str(refusal)]
+    return Variant(f"eopt {passes}{'@' if target else ''}{target}", kind, True, path, "; ".join(broken))
 
 
 def bindings(model: Model, case: Case) -> dict[str, int]:
@@ -99,34 +98,29 @@ def bindings(model: Model, case: Case) -> dict[str, int]:
     return found
 
 
-def _named(names: Sequence[str] | None, python: Path | None) -> list[str]:
-    wanted = names if names is not None else [name for name, peer in peers.PEERS.items() if python or not peer.outside]
-    unknown = [name for name in wanted if name not in peers.PEERS]
-    if unknown:
-        raise UsageError(f"no peer {unknown[0]!r}; choose from {', '.join(peers.PEERS)}")
-    return list(wanted)
-
-
-def _theirs(case: Case, names: Sequence[str], python: Path | None, folder: Path) -> Iterator[Variant]:
+def _theirs(case: Case, options: argparse.Namespace, folder: Path, scratch: str) -> Iterator[Variant]:
     """Each in a process of its own, so that none leaves memory or settings behind."""
-    for name in names:
+    pythons = {"": sys.executable, **dict(entry.split("=", 1) for entry in options.peers_python)}
+    runnable = [name for name, peer in peers.PEERS.items() if peer.package in pythons]
+    for name in runnable if options.peers is None else options.peers:
+        if name not in runnable:
+            raise UsageError(f"no peer {name!r}, or no interpreter for it; there are {', '.join(runnable)}")
         peer, path = peers.PEERS[name], folder / f"{name.replace(' ', '-')}.onnx"
-        interpreter = python if peer.outside and python else Path(sys.executable)
         calibration = case.model.parent / "calibration.npz"
-        command = [str(interpreter), peers.__file__, name, str(case.model), str(calibration), str(path)]
-        error = "" if path.exists() else _failure(command)
+        command = [pythons[peer.package], peers.__file__, name, str(case.model), str(calibration), str(path)]
+        error = "" if path.exists() else _failure(command, scratch)
         yield Variant(name, peer.format, False, path, error)
 
 
-def _failure(command: Sequence[str]) -> str:
+def _failure(command: Sequence[str], folder: str) -> str:
     """The last line a process complained with, '' where it did its work."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     complaints = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
     return complaints[-1] if done.returncode else ""
 
 
-def session(path: Path) -> Any:
-    """onnxruntime as users get it, on `THREADS` threads.
+def session(model: Path | bytes) -> Any:
+    """onnxruntime as users get it, on `THREADS` threads, with a file or an encoded model.
 
     Raises:
         Exception: onnxruntime's own, where it has no kernels for the file.
@@ -136,7 +130,7 @@ def session(path: Path) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = THREADS
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def outputs(running: Any, case: Case) -> list[dict[str, Array]]:

@@ -114,10 +114,11 @@ class Cast(Pass):
 
 def _nothing(model: Model) -> str:
     """Why there is nothing to do."""
-    narrow = {value.dtype for op in model.leaves() for value in op.outputs} & set(_BOUND_DB)
+    there = {value.dtype for op in model.leaves() for value in op.outputs}
+    narrow = [dtype for dtype in _BOUND_DB if dtype in there]
     if not narrow:
         return "nothing computes in float32"
-    return f"the model computes in {' and '.join(sorted(narrow))} already; cast starts from a float32 model"
+    return f"the model computes in {' and '.join(narrow)} already; cast starts from a float32 model"
 
 
 def _listed(model: Model, ops: Sequence[Op], kept: dict[int, str]) -> Iterator[str]:
@@ -125,4 +126,4 @@ def _listed(model: Model, ops: Sequence[Op], kept: dict[int, str]) -> Iterator[s
     for reason in dict.fromkeys(kept.values()):
         places = [where(model, op) for op in ops if kept.get(op.uid) == reason]
         more = f" and {len(places) - 3} more" if len(places) > 3 else ""
-        yield f"{len(places)} operators stay in float32 for {reason}: {', '.join(places[:3])}{more}"
+        yield f"{len(places)} of {len(ops)} operators in float32 for {reason}: {', '.join(places[:3])}{more}"

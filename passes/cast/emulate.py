@@ -62,7 +62,7 @@ class _Rounding:
         new: list[Op] = []
         inputs = tuple(self._read(name, new) if name else name for name in op.inputs)
         outputs = tuple(replace(value, id=inner.get(value.id, value.id)) for value in op.outputs)
-        new.append(replace(op, uid=0, inputs=inputs, outputs=outputs))
+        new.append(replace(op, uid=0, name="", inputs=inputs, outputs=outputs))
         for name, result in results.items():
             new += self._pair(inner[name], name, result)
         return new

@@ -104,7 +104,7 @@ def constants(model: Model, ops: Sequence[Op]) -> dict[int, str]:
 
 def ranges(model: Model, ops: Sequence[Op], samples: Samples) -> dict[int, str]:
     """Operators that read or write values float16 cannot hold, or square such values, by uid, with the reason."""
-    names = dict.fromkeys(name for op in ops for name in (*op.inputs, *(value.id for value in op.outputs)) if name)
+    names = dict.fromkeys(name for op in ops for name in _touched(op))
     wide = [name for name in names if model.value(name).dtype is DType.FLOAT32 and model.constant(name) is None]
     seen = {name: Seen() for name in wide}
     fed = {value.id for value in model.feeds}
@@ -116,8 +116,12 @@ def ranges(model: Model, ops: Sequence[Op], samples: Samples) -> dict[int, str]:
     return {uid: reason for uid, reason in found.items() if reason}
 
 
+def _touched(op: Op) -> list[str]:
+    return [name for name in (*op.inputs, *(value.id for value in op.outputs)) if name]
+
+
 def _unfit(op: Op, seen: Mapping[str, Seen]) -> str:
-    touched = [seen[name] for name in (*op.inputs, *(value.id for value in op.outputs)) if name in seen]
+    touched = [seen[name] for name in _touched(op) if name in seen]
     if any(item.overflows for item in touched):
         return RANGE
     if any(item.underflows for item in touched):

@@ -40,6 +40,7 @@ class Quant(Pass):
         per_channel: one weight scale per output channel.
         smooth: share of the outliers of activations behind normalisations that weights take over (SmoothQuant), below
             1; 0 leaves them.
+        bias_correction: take from biases what rounding the weights adds to the mean of a channel.
         group: weight-only: weights that share a scale, 16 to 256; 0 for all of an output channel.
         rounding: weight-only: to the nearest point (rtn), or making up for earlier errors (gptq, on samples).
         form: weight-only: standard operators (qdq) or onnxruntime's own product (nbits).
@@ -63,6 +64,7 @@ class Quant(Pass):
     percentile: float = 99.999
     per_channel: bool = True
     smooth: float = 0.0
+    bias_correction: bool = False
     group: int = 32
     rounding: Rounding = Rounding.RTN
     form: Form = Form.QDQ
@@ -106,8 +108,9 @@ class Quant(Pass):
 
     @property
     def asks_for_data(self) -> bool:
-        """Static grids, smoothing and GPTQ come from samples."""
-        return Format.STATIC in self.formats or bool(self.smooth) or self.rounding == Rounding.GPTQ
+        """Static grids, smoothing, corrected biases and GPTQ come from samples."""
+        wanted = bool(self.smooth) or self.bias_correction or self.rounding == Rounding.GPTQ
+        return Format.STATIC in self.formats or wanted
 
     @property
     def contract(self) -> Contract:

@@ -10,12 +10,14 @@ from eopt.ir.errors import UsageError
 from eopt.ir.model import Model
 from eopt.passes.base import Change, Context, Outcome
 from eopt.passes.quant import budget, candidates, dynamic, gating, placement, smooth
+from eopt.passes.quant.bias import Means
 from eopt.passes.quant.build import Builder
-from eopt.passes.quant.calibrate import Calibration, observe
+from eopt.passes.quant.calibrate import Calibration, streamed
 from eopt.passes.quant.candidates import RULE, Anchor
 from eopt.passes.quant.choices import Choices, formats_of
 from eopt.passes.quant.choose.problem import FLOAT
 from eopt.passes.quant.observers import Observing
+from eopt.passes.quant.range_store import calibrated
 from eopt.passes.quant.scheme import Format, Place, Scheme, scheme
 from eopt.passes.rewrite import where
 
@@ -64,7 +66,11 @@ def _found(options: Quant, model: Model, numbers: Scheme, context: Context) -> _
     fit, unfit = _usable(model, static, seen.unusable)
     bridges = placement.possible_bridges(model, fit, frozenset(seen.unusable))
     kept = fit if Format.DYNAMIC not in formats else anchors
-    builder = Builder(model, seen, numbers, options.per_channel)
+    means = Means(model, tuple(kept) if options.bias_correction else ())
+    if means.anchors:
+        assert context.data is not None
+        streamed(model, means.tensors, context.data, context, means.take)
+    builder = Builder(model, seen, numbers, options.per_channel, means)
     choices = Choices(builder, tuple(kept), tuple(bridges), options.formats, frozenset(a.op.uid for a in fit))
     return _Found(choices, (*refused, *(unfit if Format.DYNAMIC not in formats else ())))
 
@@ -77,7 +83,7 @@ def _observed(options: Quant, model: Model, anchors: Sequence[Anchor], context: 
     wanted = {name for cluster in every for name in cluster.tensors}
     numbers = scheme(options.weight, options.activation, context.target, context.executor)
     make = Observing(options.observer, options.percentile, numbers.symmetric)
-    return observe(model, sorted(wanted), context.data, context, make)
+    return calibrated(model, sorted(wanted), context.data, context, make)
 
 
 def _usable(model: Model, anchors: Sequence[Anchor], unusable: Mapping[str, str]) -> tuple[list[Anchor], list[Change]]:

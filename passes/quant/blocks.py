@@ -83,7 +83,7 @@ class Columns:
 
     def integers(self, values: Array) -> Array:
         """The nearest integers of [..., n] weights, as floats."""
-        return np.clip(np.rint(values / self.scale) + self.zero_point, *self.limits)
+        return np.asarray(np.clip(np.rint(values / self.scale) + self.zero_point, *self.limits))
 
     def real(self, integers: Array) -> Array:
         """What the integers [..., n] stand for."""

@@ -10,7 +10,7 @@ from eopt.ir.model import Model
 from eopt.passes.base import Context, Trial
 from eopt.passes.contract import Verdict
 from eopt.passes.quant import choose, sensitivity
-from eopt.passes.quant.choose.problem import FLOAT, Assignment, Buildable, Problem, with_noise
+from eopt.passes.quant.choose.problem import FLOAT, Assignment, Buildable, Problem, cost_j, with_noise
 
 TRIALS = 8  # halvings of the exponent of the noise: below a tenth of a decibel of where the contract breaks
 WIDEST = 1e-6  # of the noise of all operators together: less than that is float
@@ -38,7 +38,7 @@ class _Search:
         model = self.choices.built(assignment)
         verdict = self.check(model)
         low = sum(option.name != FLOAT for option in assignment.values()) / max(1, len(assignment))
-        trial = Trial(self.energy_j(model), verdict.measured, verdict.holds, low)
+        trial = Trial(self.energy_j(model), verdict, low)
         self.tried.append((Chosen(assignment, model), trial))
         return verdict.holds
 
@@ -86,11 +86,11 @@ def _bisect(search: _Search, context: Context) -> None:
 
 
 def _best(search: _Search) -> Chosen:
-    """Of what holds, that of fewest joules (or most operators in low precision); else the model as it was."""
+    """Of what holds, that of fewest joules; else the model as it was."""
     holding = [item for item in search.tried if item[1].holds]
     if not holding:
         floats: Assignment = {site.key: site.options[0] for site in search.problem.sites}
         return Chosen(floats, search.choices.model, tuple(trial for _, trial in search.tried))
-    best = min(holding, key=lambda item: (math.inf if item[1].energy_j is None else item[1].energy_j, -item[1].share))
+    best = min(holding, key=lambda item: cost_j(search.problem, item[0].assignment))
     trials = tuple(replace(trial, chosen=item is best) for item in search.tried for trial in item[1:])
     return replace(best[0], trials=trials)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import reduce
 
 from eopt.ir.model import Model
-from eopt.passes.quant import insert, placement
+from eopt.passes.quant import bias, insert, placement
+from eopt.passes.quant.bias import Means
 from eopt.passes.quant.calibrate import Calibration
 from eopt.passes.quant.params import Grid
 from eopt.passes.quant.placement import Cluster
@@ -21,12 +22,14 @@ class Builder:
 
     Attributes:
         seen: ranges of all tensors that are quantised on a fixed grid.
+        means: for bias correction; empty without.
     """
 
     model: Model
     seen: Calibration
     numbers: Scheme
     per_channel: bool
+    means: Means
 
     def applying(self, clusters: Sequence[Cluster]) -> Callable[[Model, Cluster], Model]:
         """A function that quantises any of these clusters in a model; weights tied between them are shared."""
@@ -38,7 +41,11 @@ class Builder:
         weights = weight_grids(self.model, anchors, every, self.numbers.weight_limit, self.per_channel)
 
         def apply(current: Model, cluster: Cluster) -> Model:
-            return insert.quantise(current, cluster, grids[id(cluster)], weights, self.numbers)
+            shifts = {a.op.uid: self.means.shift(a, weights[a.weight], self.numbers) for a in cluster.anchors}
+            known = {uid: shift for uid, shift in shifts.items() if shift is not None}
+            for anchor in (a for a in cluster.anchors if a.bias is None and a.op.uid in known):
+                current = bias.behind(current, anchor, known[anchor.op.uid])
+            return insert.quantise(current, cluster, grids[id(cluster)], weights, self.numbers, known)
 
         return apply
 

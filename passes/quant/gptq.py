@@ -6,8 +6,7 @@ taken from the rows j > i times R[i, j].
 
 Rows go in falling order of H[i, i]: those with the most to lose first, while many are left to make up for them. The
 formats store groups of consecutive rows, whose turns come at different times, so grids are chosen beforehand, with
-1 / R[i, i]^2 as the importance of row i: what a squared error there costs once the later rows did what they can. On
-correlated inputs this lowers the error by 5 % to 50 % beside the order of the file (tests/passes/quant/test_gptq.py).
+1 / R[i, i]^2 as the importance of row i: what a squared error there costs once the later rows did what they can.
 """
 
 from __future__ import annotations

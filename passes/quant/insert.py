@@ -22,7 +22,12 @@ Array = np.ndarray[Any, Any]
 
 
 def quantise(
-    model: Model, cluster: Cluster, grids: Mapping[str, Grid | None], weights: Mapping[str, WeightGrid], numbers: Scheme
+    model: Model,
+    cluster: Cluster,
+    grids: Mapping[str, Grid | None],
+    weights: Mapping[str, WeightGrid],
+    numbers: Scheme,
+    shifts: Mapping[int, Array],
 ) -> Model:
     """The model with this cluster computing in 8 bits.
 
@@ -30,6 +35,7 @@ def quantise(
         grids: by quantised activation; None of those whose grid is found when the model runs.
         weights: by name of the float weight.
         numbers: with `integer_bias`, biases are int32 of scale `input scale * weight scale`, as integer kernels want.
+        shifts: what to add to the bias of an anchor, by its uid.
     """
     anchors = {anchor.op.uid: anchor for anchor in cluster.anchors}
     served: dict[str, str] = {}
@@ -38,8 +44,8 @@ def quantise(
         anchor = anchors.get(uid)
         if anchor is not None:
             edit.weight(anchor, weights[anchor.weight])
-        if anchor is not None and anchor.bias and numbers.integer_bias and grids[anchor.data] is not None:
-            edit.bias(anchor, anchor.bias, weights[anchor.weight])
+        if anchor is not None and anchor.bias:
+            edit.bias(anchor, anchor.bias, weights[anchor.weight], shifts.get(uid))
         model = edit.applied(uid, cluster)
     return model
 
@@ -71,13 +77,17 @@ class _Edit:
         integers = params.quantized(weight, grid.scales, grid.axis, self.numbers.weight)
         self.own[anchor.weight] = self._constant(anchor.weight, grid.name, integers, grid.scales, grid.axis)
 
-    def bias(self, anchor: Anchor, name: str, grid: WeightGrid) -> None:
-        """Read the bias from int32, so that it adds to the integer accumulator."""
+    def bias(self, anchor: Anchor, name: str, grid: WeightGrid, shift: Array | None) -> None:
+        """Read the shifted bias, from int32 where it adds to an integer accumulator."""
         bias, activation = self.model.constant(name), self.grids[anchor.data]
         assert bias is not None
-        assert activation is not None
+        values = np.broadcast_to(bias.reshape(-1), anchor.channels) + (0.0 if shift is None else shift)
+        if not self.numbers.integer_bias or activation is None:
+            if shift is not None:
+                self.own[name] = self.model.fresh(f"{name}_corrected")
+                self.arrays[self.own[name]] = values.astype(bias.dtype)
+            return
         scales = np.float32(activation.scale) * grid.scales
-        values = np.broadcast_to(bias.reshape(-1), anchor.channels)
         integers = params.quantized(values, scales, None, DType.INT32)
         axis = None if grid.axis is None else 0
         self.own[name] = self._constant(name, self.model.fresh(f"{name}_q"), integers, scales, axis)

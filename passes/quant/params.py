@@ -90,5 +90,11 @@ def quantized(array: Array, scales: Array, axis: int | None, dtype: DType) -> Ar
     return np.clip(np.rint(array / spread), -limit - 1, limit).astype(dtype.numpy)
 
 
+def dequantized(stored: Array, scales: Array, axis: int | None) -> Array:
+    """The reals that `quantized` stored, float64."""
+    spread = scales if axis is None else scales.reshape(_along(stored.ndim, axis))
+    return np.asarray(stored.astype(np.float64) * spread)
+
+
 def _along(rank: int, axis: int) -> Sequence[int]:
     return [-1 if number == axis % rank else 1 for number in range(rank)]

@@ -81,7 +81,7 @@ def scheme(weight: WeightType, activation: Activation, target: Target | None, ex
     """
     if weight == WeightType.FLOAT8:
         return _float8(activation)
-    if _on_accelerator(target, executor):
+    if on_accelerator(target, executor):
         if activation == Activation.UINT8:
             raise UsageError(
                 "quant{activation=uint8}: this target computes on int8 with zero point 0; use int8 or auto"
@@ -99,7 +99,8 @@ def _float8(activation: Activation) -> Scheme:
     return Scheme(kind, kind, symmetric=True, weight_limit=params.largest(kind), integer_bias=False)
 
 
-def _on_accelerator(target: Target | None, executor: Executor | None) -> bool:
+def on_accelerator(target: Target | None, executor: Executor | None) -> bool:
+    """True where no CPU kernels run the result."""
     if executor is not None:
         return "cpu" not in executor.kinds
     return target is not None and target.kind != "cpu"

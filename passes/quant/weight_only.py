@@ -18,6 +18,7 @@ from eopt.ir.errors import InputError, UsageError
 from eopt.ir.model import Model
 from eopt.ir.node import Attrs, Op
 from eopt.ir.types import DType, Value
+from eopt.ir.weights import Weight, weight_of
 from eopt.passes import opset
 from eopt.passes.quant import packed
 from eopt.passes.quant.blocks import Blocks, BlockWeight, round_to_nearest
@@ -79,16 +80,16 @@ def quantise(
     edit = _Nbits(model, spec, solve, accuracy) if form == Form.NBITS else _Qdq(model, spec, solve)
     for anchor in anchors:
         edit.apply(anchor)
-    return edit.model.with_weights(edit.arrays).swept()
+    return edit.done().swept()
 
 
 class _Edit:
-    """Exchanges one product after the other; the arrays they read come into the model at the end."""
+    """Exchanges one product after the other; the weights they read come into the model at the end, packed till then."""
 
     def __init__(self, model: Model, spec: Blocks, solve: Solve | None) -> None:
         self.model, self.spec = model, spec
         self.solve: Solve = solve or (lambda name, weight: round_to_nearest(weight, spec))
-        self.arrays: dict[str, Array] = {}
+        self.weights: dict[str, Weight] = {}
         self.stored: dict[tuple[str, int | None], tuple[str | None, ...]] = {}
 
     def apply(self, anchor: Anchor) -> None:
@@ -99,6 +100,11 @@ class _Edit:
             self.stored[key], before = self.store(anchor, self._blocks(anchor))
         self.model = self.model.replace([anchor.op], [*before, self.product(anchor, self.stored[key])])
 
+    def done(self) -> Model:
+        """The model with its new weights."""
+        finished = replace(self.model, weights=self.model.weights.updated(self.weights))
+        return finished.with_index(self.model.index)
+
     def store(self, anchor: Anchor, weight: BlockWeight) -> tuple[tuple[str | None, ...], list[Op]]:
         """The names a product reads this weight by, and what computes them."""
         raise NotImplementedError
@@ -108,9 +114,9 @@ class _Edit:
         raise NotImplementedError
 
     def keep(self, stem: str, array: Array) -> str:
-        """Note an array of the model to be; its name."""
+        """Note a weight of the model to be; its name."""
         name = self.model.fresh(stem)
-        self.arrays[name] = array
+        self.weights[name] = weight_of(array)
         return name
 
     def _blocks(self, anchor: Anchor) -> BlockWeight:

@@ -209,7 +209,7 @@ def test_groups_of_schemes_name_their_layers():
 
 
 def as_entries(arrays):
-    return [files.entry(lambda name=name, array=array: {name: array}) for name, array in arrays.items()]
+    return [files.Entry({n: (a.dtype, a.shape)}, lambda n=n, a=a: {n: a}) for n, a in arrays.items()]
 
 
 @pytest.mark.parametrize("shard_bytes", [1, 40, 10**9])

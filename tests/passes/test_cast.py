@@ -167,7 +167,7 @@ def test_an_activation_of_a_million_is_an_island():
     assert wide(found.model) == {"l", "n", "s"}
     assert len(casts(found.model)) == 4  # x and y, into the island and out of it
     (note,) = found.steps[0].outcome.notes
-    assert note == "3 operators stay in float32 for values beyond half the range: large, negated, back"
+    assert note == "3 of 5 operators in float32 for values beyond half the range: large, negated, back"
     assert quality(found) >= 40
     assert quality(compiled(model, "cast{islands=none}")) == -np.inf
 
@@ -175,7 +175,7 @@ def test_an_activation_of_a_million_is_an_island():
 def test_without_samples_constants_alone_decide():
     outcome = Pipeline.parse("cast").run(loads(LARGE), Context(OrtRunner())).steps[0].outcome
     assert wide(outcome.model) == {"l"}
-    assert outcome.notes == ("1 operators stay in float32 for constants beyond half the range: large",)
+    assert outcome.notes == ("1 of 5 operators in float32 for constants beyond half the range: large",)
 
 
 def test_values_that_underflow_are_an_island():
@@ -204,7 +204,7 @@ output y: float32[batch, 64]
 def test_a_norm_whose_squares_overflow_stays_wide():
     found = compiled(loads(NORM), scale=20.0)  # activations of 20 sqrt(64) reach 600: their squares leave float16
     assert wide(found.model) == {"b"}
-    assert found.steps[0].outcome.notes == ("1 operators stay in float32 for squares beyond half the range: norm",)
+    assert found.steps[0].outcome.notes == ("1 of 4 operators in float32 for squares beyond half the range: norm",)
     assert quality(found, scale=20.0) >= 40
     assert quality(compiled(loads(NORM), "cast{islands=none}", scale=20.0), scale=20.0) < 20
     assert wide(compiled(loads(NORM)).model) == set()
@@ -333,7 +333,7 @@ def test_random_models_keep_the_contract(rng: Random):
 
 
 @pytest.mark.slow
-@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(rng=st.randoms(use_true_random=False))
 def test_random_models_keep_the_contract_many_times(rng: Random):
     check(rng)

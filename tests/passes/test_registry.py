@@ -47,7 +47,7 @@ def installed(monkeypatch):
 
 
 def test_our_own_passes_load():
-    for name in ("simplify", "fuse", "quant", "cast"):
+    for name in ("simplify", "fuse", "quant", "cast", "lower-qop"):
         assert registry.load(name).name == name
 
 

@@ -63,7 +63,8 @@ def network(given):
 
 def folder(path: Path, given, shard_bytes=10**9) -> Path:
     path.mkdir()
-    files.write(path, [files.entry(lambda n=name, a=array: {n: a}) for name, array in given.items()], shard_bytes)
+    entries = [files.Entry({n: (a.dtype, a.shape)}, lambda n=n, a=a: {n: a}) for n, a in given.items()]
+    files.write(path, entries, shard_bytes)
     (path / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"], "hidden_size": WIDTH}))
     (path / "tokenizer.json").write_text("{}")
     return path
@@ -181,6 +182,18 @@ def test_a_layer_the_format_cannot_hold_stays_as_it_was(source: Path):
     assert f"{LAYER}.self_attn.k_proj" in config["ignore"]
     assert f"{K}: left as in the source: its 64 input features are no multiple of the group size 48" in made.notes
     assert f"{LAYER}.self_attn: vLLM takes one scheme for q_proj, k_proj, v_proj, where these differ" in made.notes
+
+
+def test_a_layer_that_is_rescaled_as_it_runs_stays_as_it_was(source: Path):
+    model = in_blocks(network(parameters()), exclude=["*k_proj*"])
+    [op] = model.users(K)
+    factors = np.geomspace(0.2, 5, WIDTH).astype(np.float32)
+    scaled = Value("scaled", DType.FLOAT32, ("batch", WIDTH))
+    nodes = [Op("Mul", ("h", "factors"), (scaled,)), replace(op, inputs=("scaled", "moved"), uid=0)]
+    model = model.replace([op], nodes, weights={"factors": 1 / factors, "moved": model.constant(K) * factors[:, None]})
+    made = written(in_blocks(model, Blocks(8)), source)
+    assert np.array_equal(files.opened(made.folder)[K].array(), parameters()[K])
+    assert f"{K}: left as in the source: its input is rescaled as the model runs" in made.notes
 
 
 def test_another_model_or_another_shape_is_refused(source: Path):

@@ -53,8 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     data = parser.add_argument_group("data and accuracy")
     data.add_argument(
-        "--data", metavar="PATH", help="calibration samples: file.npz (keys = inputs) or a folder of them"
+        "--data",
+        metavar="PATH",
+        help="calibration samples: file.npz (keys = inputs), a folder of them, file.jsonl or module:function",
     )
+    data.add_argument("--tokenizer", metavar="DIR", help="local Hugging Face folder that reads the texts of a .jsonl")
     data.add_argument("--eval-data", metavar="PATH", help="held-out samples; default: a seeded quarter of --data")
     data.add_argument("--metric", metavar="NAME", help="top1, cosine, perplexity or module:function")
     data.add_argument("--max-loss", type=float, metavar="X", help="allowed loss of the metric, in its own unit")
@@ -79,6 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
             executor=arguments.executor,
             data=arguments.data,
             eval_data=arguments.eval_data,
+            tokenizer=arguments.tokenizer,
             metric=arguments.metric,
             max_loss=arguments.max_loss,
             gate=not arguments.no_gate,

@@ -6,7 +6,6 @@ Documented in docs/report.md, checked by schema.json. Figures that are not known
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +20,8 @@ from eopt.ir.model import Model
 from eopt.passes.base import Change
 from eopt.passes.contract import Verdict
 from eopt.passes.pipeline import Compiled, Step
-from eopt.tools.report import notices
-from eopt.tools.report.tree import Json, annotated
+from eopt.tools.report import frontier, notices
+from eopt.tools.report.tree import Json, annotated, finite
 
 SCHEMA = 1
 EXAMPLES = 5
@@ -188,6 +187,7 @@ def _step(step: Step, before: Model, after: Model, situation: Situation | None) 
         "applied": _changes(step.outcome.applied if step.kept else ()),
         "refused": _changes(step.outcome.refused),
         "notes": list(step.outcome.notes),
+        **frontier.described(step.outcome.trials),
     }
 
 
@@ -195,8 +195,8 @@ def _verdict(verdict: Verdict) -> Json:
     """An infinite figure (no difference at all) is None, as JSON has no infinity; `text` says it."""
     return {
         "holds": verdict.holds,
-        "measured": verdict.measured if math.isfinite(verdict.measured) else None,
-        "required": verdict.required if math.isfinite(verdict.required) else None,
+        "measured": finite(verdict.measured),
+        "required": finite(verdict.required),
         "unit": verdict.unit,
         "output": verdict.output,
         "text": str(verdict),

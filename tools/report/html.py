@@ -10,7 +10,7 @@ from typing import Any
 
 from eopt.tools.report.tree import Json
 
-SCRIPTS = ("page.js", "icicle.js", "table.js", "main.js")  # in the order they use each other
+SCRIPTS = ("page.js", "frontier.js", "icicle.js", "table.js", "main.js")  # in the order they use each other
 DIGITS = 6  # of the figures in the page, which shows three; report.json keeps them all
 
 

@@ -25,4 +25,4 @@ $("filter").addEventListener("input", () => { state.all = false; operators(); })
 $("more").addEventListener("click", () => { state.all = true; operators(); });
 $("icicle").addEventListener("keydown", move);
 addEventListener("resize", icicle);
-header(); totals(); passes(); terms(); unknowns(); draw();
+header(); totals(); passes(); frontiers(); terms(); unknowns(); draw();

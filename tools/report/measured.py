@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from html import escape
-from math import ceil, floor, isfinite, log10
+from math import ceil, floor, log10
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +16,7 @@ from eopt.costmodel.query import Interval
 from eopt.tools.against import Comparison
 from eopt.tools.measurement import Measurement, Operator
 from eopt.tools.proving import sentence
-from eopt.tools.report.tree import Json
+from eopt.tools.report.tree import Json, finite
 from eopt.tools.report.units import percent, si
 from eopt.tools.turns import Saved
 
@@ -92,7 +92,7 @@ def comparison(found: Comparison) -> Json:
         "predicted_saved_s": found.predicted_s,
         "predicted_saved_j": found.predicted_j,
         "outputs": [
-            {"output": one.output, "max_abs": _finite(one.max_abs), "sqnr_db": _finite(one.sqnr_db)}
+            {"output": one.output, "max_abs": finite(one.max_abs), "sqnr_db": finite(one.sqnr_db)}
             for one in found.outputs
         ],
     }
@@ -101,10 +101,6 @@ def comparison(found: Comparison) -> Json:
 def _saved(figure: Saved) -> Json:
     names = ("before", "after", "mean", "lo", "hi", "pairs", "verdict")
     return {name: getattr(figure, name) for name in names}
-
-
-def _finite(value: float) -> float | None:
-    return value if isfinite(value) else None
 
 
 def print_measured(report: Json, console: Console) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from eopt.tools.report.frontier import fruitless
 from eopt.tools.report.tree import Json
 from eopt.tools.report.units import percent
 
@@ -9,6 +10,11 @@ from eopt.tools.report.units import percent
 def of_compilation(report: Json) -> list[str]:
     """What stands out in a compilation."""
     found = [_rolled_back(step) for step in report["passes"] if not step["kept"]]
+    found += [
+        f"{step['spec']}: nothing could be quantised within the contract"
+        for step in report["passes"]
+        if fruitless(step)
+    ]
     if report["situation"] is None:
         return [*found, "no target given: nothing was priced, and rewrites were not gated on energy"]
     if not any(step["kept"] and step["applied"] for step in report["passes"]):

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from eopt.tools.report import usage
+from eopt.tools.report import frontier, usage
 from eopt.tools.report.tree import Json, folded, folded_kernels, modules
-from eopt.tools.report.units import change, percent, si
+from eopt.tools.report.units import change, figure, percent, si
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,13 +20,15 @@ _SIDES = ("before", "after", "change")
 
 
 def print_compile(report: Json, console: Console) -> None:
-    """Warnings, bottlenecks before and after, modules, passes, refusals, totals."""
+    """Warnings, bottlenecks before and after, modules, passes, frontiers, refusals, totals."""
     before, after = report["before"], report["after"]
     _heading(report, console)
     if before is not None:
         console.print(_bottlenecks([("before", before), ("after", after)]))
         console.print(_top_modules(before, after))
     console.print(_passes(report["passes"]))
+    for step in filter(lambda step: step["trials"], report["passes"]):
+        _frontier(step, console)
     _refusals(report["passes"], console)
     if before is not None:
         _totals(before, after, console)
@@ -102,7 +104,13 @@ def _table(title: str, columns: Sequence[str], numbers: Sequence[str] = ()) -> T
     from rich import box
     from rich.table import Table
 
-    table = Table(title=f"\n{title}", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=f"\n{title}" if title else None,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
     for column in columns:
         if column in numbers or not column:
             table.add_column(column, justify="right" if column else "left", no_wrap=True)
@@ -204,6 +212,20 @@ def _verdict(step: Json) -> str:
         return f"[green]holds[/]: {_plain(verdict['text'])}"
     where = f"; first broken at {_plain(step['broken_at'])}" if step["broken_at"] else ""
     return f"[red]rolled back[/]: {_plain(verdict['text'])}{where}"
+
+
+def _frontier(step: Json, console: Console) -> None:
+    """What was tried to hold the contract, the cheapest first. The title is wider than the table."""
+    joules, bound = frontier.priced(step), step["bound"]
+    columns = (*(["energy"] if joules else []), "low precision", _plain(bound["unit"]), "contract")
+    against = "joules" if joules else "operators in low precision"
+    asked = f"{step['spec']}, {figure(bound['required'])} {bound['unit']} required"
+    console.print(f"\n[bold]frontier of loss against {against}: {_plain(asked)}[/]")
+    table = _table("", columns, columns[:-1])
+    for cells, trial in zip(frontier.cells(step), step["trials"], strict=True):
+        held = "[green]holds[/]" if trial["holds"] else "[red]breaks[/]"
+        table.add_row(*cells, f"{held}, [bold]chosen[/]" if trial["chosen"] else held)
+    console.print(table)
 
 
 def _refusals(steps: Sequence[Json], console: Console) -> None:

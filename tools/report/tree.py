@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
+from math import isfinite
 from typing import Any
 
 from eopt.costmodel.query import Cost, Unknown
@@ -11,6 +12,12 @@ from eopt.ir.node import Op, Region
 from eopt.ir.repeats import repeats
 
 Json = dict[str, Any]
+
+
+def finite(value: float) -> float | None:
+    """None where infinite or not a number, which JSON has no way to write."""
+    return value if isfinite(value) else None
+
 
 FREE = "free"  # executes nothing: its 0 J is a figure, not a gap
 

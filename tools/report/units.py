@@ -18,6 +18,11 @@ def si(value: float | None, unit: str) -> str:
     return f"{value / 1000.0**power:.3g} {_PREFIXES[power]}{unit}"
 
 
+def figure(value: float | None) -> str:
+    """A figure that has no SI unit, `13.2`."""
+    return "unknown" if value is None else f"{value:.3g}"
+
+
 def percent(share: float | None) -> str:
     """`12.3 %`."""
     return "unknown" if share is None else f"{100 * share:.1f} %"

@@ -155,7 +155,7 @@ def test_a_subgraph_goes_on_reading_the_name_it_captured(build, normal, quantise
     anchors, _ = candidates.find(model, ("Conv",), ())
     (cluster,) = placement.clusters(model, anchors)
     grids = {name: params.asymmetric(-4, 4, DType.UINT8) for name in cluster.tensors}
-    after = insert.quantise(model, cluster, grids, weights.weight_grids(model, anchors, grids, 127, True), NUMBERS)
+    after = insert.quantise(model, cluster, grids, weights.weight_grids(model, anchors, grids, 127, True), NUMBERS, {})
     verify(after)
     assert after.producer("a").op == "DequantizeLinear"
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -14,10 +16,14 @@ from eopt.ir import onnx_io, onnx_out
 from eopt.ir.errors import InputError, UsageError
 from eopt.ir.model import Model
 from eopt.ir.verify import verify
-from eopt.passes.quant import candidates, weight_only
+from eopt.passes.base import Context
+from eopt.passes.pipeline import Pipeline
+from eopt.passes.quant import candidates, gptq, weight_only
 from eopt.passes.quant.blocks import Blocks, round_to_nearest
 from eopt.passes.quant.candidates import Anchor
 from eopt.passes.quant.weight_only import Form
+
+sys.path.append(str(Path(__file__).parents[2] / "models"))
 
 RAGGED = 72  # input features: two groups of 32 and a short one
 MATMUL = f"(float[N,S,{RAGGED}] x) => (float[N,S,12] y) {{ y = MatMul(x, w) }}"
@@ -156,3 +162,55 @@ def test_what_cannot_read_blocks_says_why(build, normal, graph, shape, reason):
     model = build(graph, w=normal(*shape))
     (anchor,), _ = candidates.find(model, ("MatMul", "Gemm", "Conv"), ())
     assert reason in weight_only.problem(model, anchor)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", Form)
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_a_llama_keeps_more_than_with_onnxruntimes_quantiser(tmp_path: Path, symmetric, form):
+    """Beside onnxruntime's quantiser at the same group size."""
+    import zoo
+
+    simple = Pipeline.parse("simplify").run(onnx_io.read(zoo.zoo_model("llama")), Context(PLAIN)).model
+    rng = np.random.default_rng(0)
+    batches = [_tokens(rng) for _ in range(6)]
+    read, _ = candidates.find(simple, ("MatMul",), ())
+    spec = Blocks(4, 32, symmetric, signed_scales=True)
+    hessians = gptq.hessians(read, {anchor.weight: _rows(simple, anchor) for anchor in read})
+    for result in PLAIN.run(simple, batches[:4], list(hessians)):
+        for name, hessian in hessians.items():
+            hessian.update(result[name])
+    ours = weight_only.quantise(simple, read, spec, form)
+    solved = weight_only.quantise(simple, read, spec, form, solve=gptq.solver(read, hessians, spec))
+    models = [_peer(simple, tmp_path, symmetric, form), ours, solved]
+    exact = _logits(simple, batches[4:])
+    noise = [float(np.sum((_logits(model, batches[4:]) - exact) ** 2)) for model in models]
+    # measured: 0.56 dB less with a symmetric grid, 0.03 dB less with zero points, where both have nearly the same grid
+    assert noise[1] < (0.95 if symmetric else 1.02) * noise[0]
+    assert noise[2] < 0.8 * noise[1]
+
+
+def _tokens(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    ids = rng.integers(0, 1000, (8, 32))
+    return {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+
+
+def _rows(model: Model, anchor: Anchor) -> int:
+    return model.weights.shape(anchor.weight)[0 if anchor.axis == 1 else 1]
+
+
+def _logits(model: Model, batches: Sequence[dict[str, np.ndarray]]) -> np.ndarray:
+    return np.concatenate([result["logits"] for result in PLAIN.run(model, batches)])
+
+
+def _peer(model: Model, folder: Path, symmetric: bool, form: Form) -> Model:
+    from onnxruntime.quantization import QuantFormat
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+    proto = onnx_out.to_proto(model)
+    proto.opset_import[0].version = 21
+    wanted = {Form.QDQ: QuantFormat.QDQ, Form.NBITS: QuantFormat.QOperator}[form]
+    peer = MatMulNBitsQuantizer(proto, bits=4, block_size=32, is_symmetric=symmetric, quant_format=wanted)
+    peer.process()
+    onnx.save(peer.model.model, folder / "peer.onnx")
+    return onnx_io.read(folder / "peer.onnx")
