@@ -31,6 +31,7 @@ class Executor:
         fusions: what it fuses at run time (`epilogue`, `pointwise`, `norm`, `gelu`, `attention`, `qdq`).
         conv_math: arithmetic of a float32 convolution, `ieee` or `tf32`.
         capabilities: formats of low precision and the operators that have kernels for them.
+        int8_window_s: seconds of a core for every place of the kernel an int8 convolution gathers.
         quantized_conv_needs_output: an int8 convolution must be followed by QuantizeLinear.
     """
 
@@ -44,6 +45,7 @@ class Executor:
     capabilities: tuple[Capability, ...] = ()
     conv_math: str = "ieee"
     quantized_conv_needs_output: bool = False
+    int8_window_s: float = 0.0
     graph_launch_s: float | None = None
     captured: bool = False
     trains: bool = False
@@ -116,6 +118,7 @@ def load(name: str) -> Executor:
         fusions=frozenset(sheet["fusions"]),
         capabilities=capability.read(sheet.get("formats", ())),
         conv_math=sheet.get("conv_math", "ieee"),
+        int8_window_s=float(sheet.get("int8_window_ns", 0.0)) * 1e-9,
         quantized_conv_needs_output=bool(sheet.get("quantized_conv_needs_output", False)),
         graph_launch_s=float(sheet["graph_launch_us"]) * 1e-6 if "graph_launch_us" in sheet else None,
         captured=bool(sheet.get("captured", False)),

@@ -54,6 +54,15 @@ def sharing(view: OpView) -> int:
     return max(1, heads // max(1, int(view.attrs.get("kv_num_heads", heads))))
 
 
+def windows(view: OpView) -> int:
+    """Output pixels times places of the kernel, of a convolution that is larger than one by one."""
+    if view.op not in ("Conv", "QLinearConv", "ConvInteger"):
+        return 0
+    weight, y = view.input(3 if view.op == "QLinearConv" else 1), view.outputs[0]
+    places = prod(weight.shape[2:])
+    return places * (y.numel // y.shape[1]) if places > 1 and y.numel else 0
+
+
 def _packed_heads(view: OpView) -> int:
     """Heads of queries where they lie behind each other in one axis."""
     return int(view.attrs.get("q_num_heads", view.attrs.get("num_heads", 1)))
@@ -82,7 +91,8 @@ def kernel_of(
     Args:
         views: by uid, the members with dims bound; None where a shape is unknown.
         operands: every value as the kernel reads or writes it.
-        computes: type the group multiplies in, whatever its operators declare; None where that says it.
+        computes: type the group multiplies in, whatever its operators declare; None where that says it. Such a group
+            ends in a requantisation that is part of the kernel, as in QLinearConv, and not counted beside it.
     """
     flops: dict[tuple[Unit, DType], float] = defaultdict(float)
     dominant: tuple[float, Op, OpView] | None = None
@@ -91,7 +101,7 @@ def kernel_of(
         if described is None or view is None:
             return _unknown(model, op, described is None)
         work = described.work(view)
-        if work.flops:
+        if work.flops and not (computes and dominant and work.unit is not Unit.MATRIX):
             dtype = computes if computes and work.unit is Unit.MATRIX else work.dtype
             flops[work.unit, dtype] += work.flops
         weight = work.flops + work.read_bytes + work.write_bytes
@@ -113,6 +123,7 @@ def kernel_of(
         max((tensor.numel for tensor in view.outputs), default=1),
         row=next((tensor.shape[-1] for tensor in view.inputs if tensor and tensor.shape), 1),
         sharing=sharing(view),
+        windows=windows(view),
     )
 
 

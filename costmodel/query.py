@@ -58,6 +58,7 @@ class Kernel:
         row: elements along the last axis of what it reads: normalisations and softmax go over rows.
         weight_bits: of weights, or of keys and values, where they differ from the arithmetic; 0 where they do not.
         sharing: heads of queries that share the keys of one head.
+        windows: places of its kernel that a convolution gathers for all outputs; 0 where it reads pixel by pixel.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Kernel:
     row: int = 1
     weight_bits: int = 0
     sharing: int = 1
+    windows: int = 0
 
     @property
     def family(self) -> str:

@@ -83,6 +83,8 @@ def latency(kernel: Kernel, target: Target, executor: Executor) -> Latency | Unk
         share = shares.matrix if unit is Unit.MATRIX else shares.vector
         taken_s = flops / (peak * share * utilisation(unit, kernel, target))
         busy_s[unit] = busy_s.get(unit, 0.0) + taken_s
+        if used == "int8" and unit is Unit.MATRIX:
+            busy_s[unit] += kernel.windows * executor.int8_window_s / (target.cores or 1)
     dram_bytes, llc_bytes = _levels(kernel, target, _conversion(kernel, target, executor))
     bandwidth = (target.bandwidth_bytes_per_s or 0.0) * shares.dram
     cached = max(target.l2_bandwidth_bytes_per_s or 0.0, bandwidth * shares.llc_over_dram)

@@ -39,7 +39,8 @@ class Gate:
     Attributes:
         compare: prices both trees in the same situation.
         kernels: joules, by uid of every operator, of the kernel that it runs in; what is free or unknown is left out.
-        min_gain: least share of the model's joules a rewrite must save.
+        min_gain: least share of the model's joules a rewrite must save; negative for one asked for in itself, which may
+            cost as much.
     """
 
     compare: Callable[[Model, Model], Compared]
@@ -52,8 +53,9 @@ class Gate:
         if compared.undecided:
             return Decision(None, f"undecided: the cost of {', '.join(compared.undecided[:3])} is unknown")
         saved_j = compared.before_j - compared.after_j
-        if saved_j < 0:
-            return Decision(saved_j, "predicted to use more energy")
-        if saved_j < self.min_gain * compared.before_j:
-            return Decision(saved_j, "no predicted gain on this target and executor")
-        return Decision(saved_j)
+        if saved_j >= self.min_gain * compared.before_j:
+            return Decision(saved_j)
+        worse = saved_j < 0
+        return Decision(
+            saved_j, "predicted to use more energy" if worse else "no predicted gain on this target and executor"
+        )

@@ -1,10 +1,10 @@
 """Speed and error of all variants of a model in one run: is any of the peers beyond all of ours?
 
-python benchmarks/quant/frontier.py MODEL ... [--ours FORMAT:PASSES ...] [--peers NAME ...] [--batch N] [--out FILE.json]
+python benchmarks/quant/frontier.py MODEL ... [--ours FORMAT:PASSES ...] [--peers NAME ...] [--batch N] [--out JSON]
 
 Time is that of onnxruntime on two threads as a ratio to the original within a round, the median over rounds. A peer is
-matched where one variant of ours, of any format, takes at most `NOISE` times its time, within a round again, and has its
-SQNR less at most `NOISE_DB`. `--out` writes a scatter plot beside the JSON.
+matched where one variant of ours, of any format, takes at most `NOISE` times its time, within a round again, and has at
+least its SQNR less `NOISE_DB`. `--out` writes a scatter plot beside the JSON.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from typing import Any
 
 import zoo
 from accuracy import Row, row
@@ -55,21 +56,26 @@ class Point:
         return ratio(self.series, other.series) <= NOISE
 
 
-def points(case: Case, options: argparse.Namespace) -> tuple[list[Point], list[Row]]:
-    """Variants that run, the original first, and those that do not."""
+def sessions(case: Case, options: argparse.Namespace) -> tuple[list[Row], dict[str, Any]]:
+    """The accuracy of all variants, the original first, and those that run."""
     with variants(case, options) as files:
         expected = outputs(session(files[0].path), case)
         rows = [row(case, variant, expected) for variant in files]
-        running = {item.variant: session(file.path) for item, file in zip(rows, files, strict=True) if not item.error}
-    feed = {name: array[: options.batch or case.batch] for name, array in case.heldout.arrays.items()}
-    runs = {name: partial(each.run, None, feed) for name, each in running.items()}
-    times = interleaved(runs, options.rounds, options.seconds)
-    found = [
-        Point(item, tuple(times[item.variant]), ratio(times[item.variant], times["original"]))
-        for item in rows
-        if not item.error
-    ]
-    return found, [item for item in rows if item.error]
+        return rows, {
+            item.variant: session(file.path) for item, file in zip(rows, files, strict=True) if not item.error
+        }
+
+
+def points(
+    case: Case, rows: Sequence[Row], running: Mapping[str, Any], batch: int, options: argparse.Namespace
+) -> list[Point]:
+    """Time all that runs on a batch; the original first."""
+    feed = {name: array[:batch] for name, array in case.heldout.arrays.items()}
+    times = interleaved(
+        {name: partial(each.run, None, feed) for name, each in running.items()}, options.rounds, options.seconds
+    )
+    series = [(item, tuple(times[item.variant])) for item in rows if item.variant in times]
+    return [Point(item, taken, ratio(taken, times["original"])) for item, taken in series]
 
 
 def verdicts(found: Sequence[Point]) -> Iterator[str]:
@@ -105,24 +111,23 @@ def report(case: Case, found: Sequence[Point], failed: Sequence[Row], batch: int
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)
-    parser.add_argument("--batch", type=int, help="samples in a run; each model has its own default")
+    parser.add_argument("--batch", type=int, nargs="+", help="samples in a run; each model has its own default")
     parser.add_argument("--rounds", type=int, default=31)
     parser.add_argument("--seconds", type=float, default=0.1, help="of one timing")
     options = parser.parse_args()
     written = []
     for name in options.models:
         case = zoo.case(name)
-        batch = options.batch or case.batch
-        found, failed = points(case, options)
-        report(case, found, failed, batch)
-        written += [{**asdict(point.row), "batch": batch, "time": point.time} for point in found]
-        written += [{**asdict(item), "batch": batch} for item in failed]
-        if options.out:
-            options.out.write_text(json.dumps(written, indent=1) + "\n")
-            scatter(
-                [(point.time, point.sqnr_db, point.row.variant, point.row.ours) for point in found],
-                options.out.with_name(f"{options.out.stem}-{name}.svg"),
-            )
+        rows, running = sessions(case, options)
+        for batch in options.batch or [case.batch]:
+            found = points(case, rows, running, batch, options)
+            report(case, found, [item for item in rows if item.error], batch)
+            times = {point.row.variant: point.time for point in found}
+            written += [{**asdict(item), "batch": batch, "time": times.get(item.variant)} for item in rows]
+            if options.out:
+                options.out.write_text(json.dumps(written, indent=1) + "\n")
+                dots = [(point.time, point.sqnr_db, point.row.variant, point.row.ours) for point in found]
+                scatter(dots, options.out.with_name(f"{options.out.stem}-{case.name}-{batch}.svg"))
 
 
 if __name__ == "__main__":

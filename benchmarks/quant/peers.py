@@ -3,7 +3,7 @@
 python benchmarks/quant/peers.py 'ort static u8' MODEL CALIBRATION OUT     makes OUT; needs that tool, and not eopt
 
 Everyone calibrates on the same samples. onnxruntime's quantisers get what its documentation asks for: a model out of
-`quant_pre_process`, QDQ, and on x86 uint8 activations (`u8`; its default is int8); weights have a scale per channel where
+`quant_pre_process`, QDQ, and on x86 uint8 activations (`u8`; its default is int8); weights have a scale per channel if
 the name does not say otherwise. NNCF and neural-compressor (2.6, with onnx 1.16 and onnxruntime 1.18; 3.x has no ONNX)
 do not go into the environment of eopt: give an interpreter that has them, `--peers-python nncf=VENV/bin/python ...`.
 Olive 0.13 drives onnxruntime's quantisers; its file of `examples/vit` computes bit for bit what onnxruntime's does.

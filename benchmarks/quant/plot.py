@@ -20,7 +20,8 @@ def scatter(dots: Sequence[Dot], path: Path) -> None:
         return
     right = max(time for time, *_ in shown) * 1.05
     low, high = min(0.0, *(db for _, db, *_ in shown)), max(db for _, db, *_ in shown) * 1.05
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="11">'
+    view = f'viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="11"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {view}>'
     axes = [
         f'<path d="M{MARGIN} {MARGIN / 2}V{HEIGHT - MARGIN}H{WIDTH - 10}" fill="none" stroke="black"/>',
         f'<text x="{WIDTH / 2}" y="{HEIGHT - 15}">time × float32</text>',

@@ -27,7 +27,8 @@ def ratio(series: Sequence[float], other: Sequence[float]) -> float:
 
 
 def _timed(run: Run, seconds: float) -> float:
-    """Median seconds of a run; the first one is not counted, other sessions' threads may still be spinning then."""
+    """Seconds of the fastest run: others on the machine only add to it. The first is not counted, for threads of other
+    sessions may still be spinning then."""
     run()
     taken: list[float] = []
     spent = 0.0
@@ -36,4 +37,4 @@ def _timed(run: Run, seconds: float) -> float:
         run()
         taken.append(time.perf_counter() - start)
         spent += taken[-1]
-    return statistics.median(taken)
+    return min(taken)

@@ -52,7 +52,7 @@ class Variant:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What all benchmarks of variants take."""
-    parser.add_argument("models", nargs="+", choices=zoo.NAMES, metavar="MODEL", help=", ".join(zoo.NAMES))
+    parser.add_argument("models", nargs="+", metavar="MODEL", help=zoo.HELP)
     parser.add_argument("--ours", nargs="*", default=OURS, metavar="FORMAT[@TARGET]:PASSES", help="a target gates")
     parser.add_argument("--peers", nargs="*", metavar="NAME", help="all there is an interpreter for, by default")
     parser.add_argument("--peers-python", nargs="*", default=(), metavar="PACKAGE=PYTHON", help="of nncf and others")
@@ -73,7 +73,7 @@ def variants(case: Case, options: argparse.Namespace) -> Iterator[list[Variant]]
 
 
 def _ours(case: Case, text: str, path: Path) -> Variant:
-    """What `eopt compile` writes; it verifies on the calibration samples, so that it has seen no more than the peers."""
+    """What `eopt compile` writes, verified on the calibration samples: it has seen no more than the peers."""
     head, colon, passes = text.partition(":")
     if not colon:
         raise UsageError(f"--ours {text!r}: give FORMAT:PASSES, as in {OURS[1]}")

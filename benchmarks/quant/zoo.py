@@ -27,6 +27,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 BATCHES = {"cnn": 8, "vit": 8, "minilm": 8, "resnet50": 1, "mobilenetv2": 1, "bert": 1, "gpt2": 1}
 NAMES = tuple(BATCHES)
+HELP = f"{', '.join(NAMES)}, or a folder with model.onnx, calibration.npz and heldout.npz"
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,22 +46,26 @@ class Case:
 
 
 def case(name: str) -> Case:
-    """A case by name, made where it is not there yet.
+    """A case by name, made where it is not there yet, or that of a folder.
 
     Raises:
         UsageError: no such model, or its export failed.
+        InputError: its files cannot be read.
     """
-    if name not in BATCHES:
-        raise UsageError(f"no model {name!r}; choose from {', '.join(NAMES)}")
-    folder = ROOT / "examples" / name
-    if not folder.is_dir():
-        folder = _cache() / name
-    if not folder.is_dir():
-        _make(name, folder)
+    folder = _folder(name)
     model = folder / "model.onnx"
     feeds = onnx_io.read(model).feeds
     calibration, heldout = (data.load(folder / f"{part}.npz", feeds) for part in ("calibration", "heldout"))
-    return Case(name, model, calibration, heldout, BATCHES[name])
+    return Case(folder.name, model, calibration, heldout, BATCHES.get(name, 1))
+
+
+def _folder(name: str) -> Path:
+    if name not in BATCHES:
+        if not Path(name).is_dir():
+            raise UsageError(f"no model {name!r}; give {HELP}")
+        return Path(name).resolve()
+    known = [folder for folder in (ROOT / "examples" / name, _cache() / name) if folder.is_dir()]
+    return known[0] if known else _made(name, _cache() / name)
 
 
 def _cache() -> Path:
@@ -68,7 +73,7 @@ def _cache() -> Path:
     return Path(folder) if folder else Path.home() / ".cache/eopt-bench"
 
 
-def _make(name: str, folder: Path) -> None:
+def _made(name: str, folder: Path) -> Path:
     """Export in a process of its own, which takes torch's memory with it, then move into place in one step."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     script = ROOT / "tests/models/export.py" if name == "minilm" else HERE / "shapes.py"
@@ -78,7 +83,7 @@ def _make(name: str, folder: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise UsageError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
-        made.rename(folder)
+        return made.rename(folder)
 
 
 def main() -> None:

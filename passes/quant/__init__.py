@@ -63,7 +63,7 @@ class Quant(Pass):
     observer: ObserverKind = ObserverKind.MINMAX
     percentile: float = 99.999
     per_channel: bool = True
-    smooth: float = 0.0
+    smooth: float = 0.5
     bias_correction: bool = False
     group: int = 32
     rounding: Rounding = Rounding.RTN
@@ -108,9 +108,10 @@ class Quant(Pass):
 
     @property
     def asks_for_data(self) -> bool:
-        """Static grids, smoothing, corrected biases and GPTQ come from samples."""
-        wanted = bool(self.smooth) or self.bias_correction or self.rounding == Rounding.GPTQ
-        return Format.STATIC in self.formats or wanted
+        """Static grids, corrected biases and GPTQ come from samples; smoothing is left out where there are none."""
+        if Format.WEIGHT_ONLY in self.formats:
+            return self.rounding == Rounding.GPTQ
+        return Format.STATIC in self.formats or self.bias_correction
 
     @property
     def contract(self) -> Contract:

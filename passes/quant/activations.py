@@ -48,9 +48,8 @@ def _prepared(options: Quant, model: Model, context: Context) -> Model:
     """The same function in a form that suffers less from quantisation, or can be quantised at all."""
     if Format.DYNAMIC in options.formats:
         model = dynamic.split(model)
-    if not options.smooth:
+    if not options.smooth or context.data is None:
         return model
-    assert context.data is not None
     anchors, _ = candidates.find(model, options.ops, options.exclude)
     return smooth.smoothed(model, smooth.groups(model, anchors), context.data, context, options.smooth)
 
@@ -130,7 +129,7 @@ def _chosen(choices: Choices, context: Context) -> Outcome:
     ops = {anchor.op.uid: anchor.op for anchor in choices.anchors}
     kept = "in float it is predicted to use no more joules, or is needed for accuracy"
     refused = tuple(Change(RULE, where(model, op), reason=kept) for uid, op in ops.items() if uid not in low)
-    applied = tuple(Change(low[uid], where(model, op)) for uid, op in ops.items() if uid in low)
+    applied = tuple(Change(Format(low[uid]).rule, where(model, op)) for uid, op in ops.items() if uid in low)
     if gate is None or not applied:
         return Outcome(found.model, applied, refused, trials=found.trials)
     decision = gate.decide(model, found.model)

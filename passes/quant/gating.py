@@ -9,8 +9,8 @@ from eopt.ir.model import Model
 from eopt.ir.node import Op
 from eopt.passes.base import Change, Context, Outcome
 from eopt.passes.gate import Decision
-from eopt.passes.quant.candidates import RULE
 from eopt.passes.quant.placement import Cluster
+from eopt.passes.quant.scheme import Format
 from eopt.passes.rewrite import where
 
 UNGATED = Decision(None)
@@ -34,11 +34,15 @@ def decide(
         candidate = reduce(apply, alike, current)
         decision = UNGATED if context.gate is None else context.gate.decide(current, candidate)
         saved_j = None if decision.saved_j is None else decision.saved_j / len(alike)
-        changes = [Change(RULE, _where(model, cluster), saved_j, decision.reason) for cluster in alike]
+        changes = [Change(_rule(cluster), _where(model, cluster), saved_j, decision.reason) for cluster in alike]
         (refused if decision.reason else applied).extend(changes)
         current = current if decision.reason else candidate
         context.progress("quant", number + 1, len(kinds))
     return Outcome(current, tuple(applied), tuple(refused))
+
+
+def _rule(cluster: Cluster) -> str:
+    return (Format.DYNAMIC if cluster.dynamic else Format.STATIC).rule
 
 
 def _structure(model: Model, cluster: Cluster) -> Hashable:

@@ -26,6 +26,11 @@ class Format(StrEnum):
     DYNAMIC = "dynamic"
     WEIGHT_ONLY = "weight-only"
 
+    @property
+    def rule(self) -> str:
+        """What changes to this format are called in reports."""
+        return {"static": "int8", "dynamic": "int8, dynamic"}.get(self, str(self))
+
 
 class Place(StrEnum):
     """Quantise all that can be, or choose for every operator by joules."""

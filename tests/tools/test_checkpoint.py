@@ -23,6 +23,7 @@ from eopt.passes.pipeline import Compiled
 from eopt.passes.quant import candidates, weight_only
 from eopt.passes.quant.blocks import Blocks
 from eopt.tools import checkpoint, frontdoor
+from eopt.tools.compile import compile_model
 
 WIDTH = 64
 LAYER = "model.layers.0"
@@ -353,6 +354,33 @@ def test_transformers_loads_what_was_written(tmp_path: Path, sources, kind, form
     # Float inputs: the same numbers summed in another order. Quantised ones: values next to a border of the grid land
     # on either side of it, and per token is not per tensor, so some steps of 1/127 of the range differ.
     assert error < (2e-2 if inputs else 1e-5)
+
+
+PIPELINES = {
+    "quant{smooth=0.5}": 1e-5,
+    "quant{weight=float8}": 1e-5,
+    "quant{weight=int4,rounding=gptq,form=nbits}": 1e-5,
+    "quant{format=dynamic}": 1e-2,  # one scale per token there, per tensor here
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not LOADERS, reason="compressed-tensors is not installed")
+@pytest.mark.parametrize("quant", PIPELINES)
+def test_what_passes_write_runs_alike_in_transformers(tmp_path: Path, sources, quant):
+    import torch
+
+    source = sources("plain")
+    tokens = np.random.default_rng(0).integers(0, 128, (16, 16))
+    np.savez(tmp_path / "data.npz", input_ids=tokens, attention_mask=np.ones_like(tokens))
+    made = compile_model(exported(source), f"simplify,fuse,{quant}", data=tmp_path / "data.npz").compiled
+    assert len(checkpoint.write(made, source, tmp_path / "made").schemes) == 14
+    with torch.no_grad():
+        found = transformer(tmp_path / "made")(torch.from_numpy(tokens), output_hidden_states=True).hidden_states[-1]
+    feed = {"input_ids": tokens, "attention_mask": np.ones_like(tokens)}
+    [expected] = OrtRunner(optimize=False).run(made.model, [feed])
+    error = np.linalg.norm(found.numpy() - next(iter(expected.values()))) / np.linalg.norm(found)
+    assert error < PIPELINES[quant]
 
 
 @pytest.mark.slow

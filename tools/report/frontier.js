@@ -3,11 +3,11 @@ const PLOT = { left: 62, right: 624, top: 14, bottom: 238 };
 
 const figure = value => String(Number(value.toPrecision(3)));
 
-/* linear, with about five round ticks; never narrower than 4 % of the largest, so that three digits tell them apart */
+/* linear, with up to seven round ticks; never narrower than 4 % of the largest, so that three digits tell them apart */
 function scale(values, from, to) {
   const least = Math.min(...values), most = Math.max(...values);
   const margin = Math.max(0.08 * (most - least), 0.02 * Math.max(Math.abs(least), Math.abs(most))) || 0.5;
-  const low = least - margin, high = most + margin, rough = (high - low) / 5;
+  const low = least - margin, high = most + margin, rough = (high - low) / 6;
   const power = 10 ** Math.floor(Math.log10(rough)), step = power * [1, 2, 5, 10].find(times => times * power >= rough);
   const first = Math.ceil(low / step), count = Math.floor(high / step) - first + 1;
   return { at: value => from + (to - from) * (value - low) / (high - low),

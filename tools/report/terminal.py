@@ -27,7 +27,7 @@ def print_compile(report: Json, console: Console) -> None:
         console.print(_bottlenecks([("before", before), ("after", after)]))
         console.print(_top_modules(before, after))
     console.print(_passes(report["passes"]))
-    for step in filter(lambda step: step["trials"], report["passes"]):
+    for step in report["passes"]:
         _frontier(step, console)
     _refusals(report["passes"], console)
     if before is not None:
@@ -216,6 +216,8 @@ def _verdict(step: Json) -> str:
 
 def _frontier(step: Json, console: Console) -> None:
     """What was tried to hold the contract, the cheapest first. The title is wider than the table."""
+    if not step["trials"]:
+        return
     joules, bound = frontier.priced(step), step["bound"]
     columns = (*(["energy"] if joules else []), "low precision", _plain(bound["unit"]), "contract")
     against = "joules" if joules else "operators in low precision"
