@@ -18,7 +18,7 @@ from eopt.passes.quant.choices import Choices, formats_of
 from eopt.passes.quant.choose.problem import FLOAT
 from eopt.passes.quant.observers import Observing
 from eopt.passes.quant.range_store import calibrated
-from eopt.passes.quant.scheme import Format, Place, Scheme, scheme
+from eopt.passes.quant.scheme import Format, Place, Scheme, WeightType, scheme
 from eopt.passes.rewrite import where
 
 if TYPE_CHECKING:
@@ -41,7 +41,14 @@ def quantised(options: Quant, model: Model, context: Context) -> Outcome:
     outcome = _placed(options, found.choices, context)
     if not outcome.applied:
         outcome = replace(outcome, model=model)
-    return replace(outcome, refused=(*found.refused, *outcome.refused))
+    applied, refused = outcome.applied, (*found.refused, *outcome.refused)
+    if options.weight == WeightType.FLOAT8:
+        applied, refused = _named_float8(applied), _named_float8(refused)
+    return replace(outcome, applied=applied, refused=refused)
+
+
+def _named_float8(changes: Sequence[Change]) -> tuple[Change, ...]:
+    return tuple(replace(change, rule=str(WeightType.FLOAT8)) for change in changes)
 
 
 def _prepared(options: Quant, model: Model, context: Context) -> Model:

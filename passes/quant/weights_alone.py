@@ -38,7 +38,8 @@ class Rounding(StrEnum):
 def quantised(options: Quant, model: Model, context: Context) -> Outcome:
     """The outcome of `quant{format=weight-only}`: every weight in the bits asked for, and where that is too few for the
     contract, some in more."""
-    found, refused = candidates.find(model, options.ops, options.exclude)
+    found, unable = candidates.find(model, options.ops, options.exclude)
+    refused = [replace(change, rule=RULE) for change in unable]
     reasons = {anchor.op.uid: weight_only.problem(model, anchor) for anchor in found}
     refused += [Change(RULE, where(model, a.op), reason=reasons[a.op.uid]) for a in found if reasons[a.op.uid]]
     anchors, changes = _accepted(options, model, [a for a in found if not reasons[a.op.uid]], context)

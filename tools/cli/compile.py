@@ -45,6 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help="put the weights beside the model in files of 500MB, 4GB …",
     )
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="DIR",
+        help="write a compressed-tensors checkpoint too, for vLLM and transformers; MODEL is a Hugging Face folder",
+    )
     common.add_situation(parser)
     parser.add_argument(
         "--measure",
@@ -67,11 +73,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compile, print, write."""
-    from eopt.tools import frontdoor
+    from eopt.tools import checkpoint, frontdoor
     from eopt.tools.compile import compile_model
     from eopt.tools.proving import measured_lines
     from eopt.tools.report import data as report_data
 
+    if arguments.checkpoint:
+        checkpoint.check(arguments.model, arguments.checkpoint)
     with common.progress(arguments.json) as progress:
         model = frontdoor.load(arguments.model, trust=arguments.trust)
         result = compile_model(
@@ -94,11 +102,15 @@ def run(arguments: argparse.Namespace) -> int:
             measure=arguments.measure,
         )
         report = report_data.compile_report(result.compiled, str(result.pipeline), result.situation, arguments.model)
+    lines = list(measured_lines(result.proven)) if result.proven else []
+    if arguments.checkpoint:  # first: what it refuses leaves nothing written
+        made = checkpoint.write(result.compiled, arguments.model, arguments.checkpoint)
+        lines += [f"checkpoint {made.folder}: {len(made.schemes)} quantised layers", *made.notes]
     written = _write(result.model, report, arguments.out, arguments.shard_size)
     if arguments.json:
         common.print_json(report)
     else:
-        _show(report, written, measured_lines(result.proven) if result.proven else ())
+        _show(report, written, lines)
     return ContractError.exit_code if result.violated else 0
 
 

@@ -33,7 +33,7 @@ def _described(trial: Trial) -> Json:
 
 def fruitless(step: Json) -> bool:
     """True where low precision was tried, and none of it held the contract."""
-    return bool(step["trials"]) and not any(trial["holds"] for trial in step["trials"])
+    return bool(step["trials"]) and not any(trial["holds"] and trial["share"] for trial in step["trials"])
 
 
 def priced(step: Json) -> bool:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from eopt.passes.quant.choose.problem import Assignment, Form, Option, Problem, Site
 
-STEPS = 4096  # the budget in whole steps; noise is rounded up, so what is found always fits
+STEPS = 4096  # of the budget: of ways whose noise lies in one step the cheapest is kept
 
 
 @dataclass(frozen=True)
 class _Label:
-    """The cheapest way to a form with some noise spent: its joules, and how it was reached."""
+    """The cheapest way to a form with some noise spent, and how it was reached."""
 
     cost_j: float
+    noise: float = 0.0
     option: Option | None = None
     before: _Label | None = None
 
@@ -23,15 +24,15 @@ class _Label:
 def solve(problem: Problem, chains: Sequence[Sequence[Site]], budget: float) -> Assignment | None:
     """The cheapest assignment of a problem of chains, or None where none fits the budget.
 
-    Time is linear in sites; a finite budget multiplies it by `STEPS`. Joules are exact for noise rounded up to whole
-    steps.
+    Time is linear in sites; a finite budget multiplies it by `STEPS` at most. What is found fits, and costs no more than
+    the best assignment of a budget smaller by a step for each site.
     """
     states: dict[tuple[Form, int], _Label] = {(Form.FLOAT, 0): _Label(0.0)}
     order: list[Site] = []
     for chain in chains:
         states = {(Form.FLOAT, spent): label for (_, spent), label in _cheapest(states).items()}
         for site in chain:
-            states = _step(problem, site, states, budget)
+            states = _reached(problem, site, states, budget)
             order.append(site)
         states = _ended(problem, chain[-1].writes, states)
     if not states:
@@ -39,25 +40,23 @@ def solve(problem: Problem, chains: Sequence[Sequence[Site]], budget: float) -> 
     return _traced(order, min(states.values(), key=lambda label: label.cost_j))
 
 
-def _step(
+def _reached(
     problem: Problem, site: Site, states: Mapping[tuple[Form, int], _Label], budget: float
 ) -> dict[tuple[Form, int], _Label]:
     (tensor,) = set(site.reads)
     reached: dict[tuple[Form, int], _Label] = {}
-    for (form, spent), label in states.items():
+    for (form, _), label in states.items():
         for option in site.options:
-            after = spent + _steps(option.noise, budget)
-            if after > STEPS:
+            noise = label.noise + option.noise
+            if noise > budget:
                 continue
             total_j = label.cost_j + option.cost_j + _converted(problem, tensor, form, option.reads)
-            _keep(reached, (option.writes, after), _Label(total_j, option, label))
+            _keep(reached, (option.writes, _step_of(noise, budget)), _Label(total_j, noise, option, label))
     return reached
 
 
-def _steps(noise: float, budget: float) -> int:
-    if noise <= 0 or math.isinf(budget):
-        return 0
-    return math.ceil(noise / budget * STEPS) if noise <= budget else STEPS + 1
+def _step_of(noise: float, budget: float) -> int:
+    return 0 if noise <= 0 or math.isinf(budget) else int(noise / budget * STEPS)
 
 
 def _converted(problem: Problem, tensor: str, form: Form, wanted: Form) -> float:
@@ -71,7 +70,7 @@ def _ended(problem: Problem, tensor: str, states: Mapping[tuple[Form, int], _Lab
     ended: dict[tuple[Form, int], _Label] = {}
     for (form, spent), label in states.items():
         extra_j = _converted(problem, tensor, form, Form.FLOAT) if tensor in problem.pinned else 0.0
-        _keep(ended, (form, spent), _Label(label.cost_j + extra_j, label.option, label.before))
+        _keep(ended, (form, spent), replace(label, cost_j=label.cost_j + extra_j))
     return ended
 
 

@@ -49,7 +49,7 @@ def test_the_dynamic_program_is_exact_on_chains(problem: Problem, budget: float)
     found = chains(problem)
     assert found is not None
     chosen = chain.solve(problem, found, budget)
-    # noise here is a small multiple of budget / 4096 only up to rounding: one step for each site may be lost
+    # of ways within a step the cheapest is kept, so one step for each site may be lost
     if chosen is None:
         assert brute(problem, budget * (1 - 5 / chain.STEPS)) == math.inf
         return
