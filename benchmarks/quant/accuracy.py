@@ -12,7 +12,7 @@ import argparse
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import zoo
@@ -61,18 +61,19 @@ def row(case: Case, variant: Variant, expected: Batches) -> Row:
     try:
         actual = outputs(session(variant.path), case)
     except Exception as error:  # onnxruntime raises types of its own, all of them plain Exceptions
-        return Row(case.name, variant.format, variant.name, variant.ours, error=str(error).strip().splitlines()[0])
+        return replace(empty, error=str(error).strip().splitlines()[0])
     name = next(iter(expected[0]))
     a, b = (np.concatenate([batch[name] for batch in side]) for side in (actual, expected))
     figure = cosine(a, b, None) if case.heldout.labels is None else top1(a, b, case.heldout.labels)
     db = sqnr_db(expected, actual, name)
+    if db == -math.inf:
+        return replace(empty, error="NaN or infinity in its output")
     megabytes = variant.path.stat().st_size / 1e6
-    kept = None if db == math.inf else db
-    return Row(case.name, variant.format, variant.name, variant.ours, kept, figure, megabytes)
+    return replace(empty, sqnr_db=None if db == math.inf else db, figure=figure, file_mb=megabytes)
 
 
 def table(found: Sequence[Row]) -> Iterator[str]:
-    """Markdown, by format, the most exact first."""
+    """Markdown, by format, the most exact first; ours are bold."""
     yield "| model | format | variant | SQNR dB | top-1 or cosine | MB |\n|---|---|---|---|---|---|"
     for item in sorted(found, key=_place):
         start = f"| {item.model} | {item.format} | {f'**{item.variant}**' if item.ours else item.variant} "
@@ -96,10 +97,11 @@ def main() -> None:
     for name in options.models:
         case = zoo.case(name)
         with variants(case, options) as files:
-            found += rows(case, files)
-    print("\n".join(table(found)))
-    if options.out:
-        options.out.write_text(json.dumps([asdict(item) for item in found], indent=1) + "\n")
+            of_case = list(rows(case, files))
+        print("\n".join(table(of_case)), flush=True)
+        found += of_case
+        if options.out:
+            options.out.write_text(json.dumps([asdict(item) for item in found], indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
 python benchmarks/quant/regions.py MODEL ... [--passes quant] [--alone] [--out FILE.json]
 
 The pass asks the gate once for all clusters of equal structure. Every question is noted and refused; then the operators
-that differ are cut out of the models before and after, and run in turns on values from held-out samples by onnxruntime on
-two threads. `--alone` asks about every kind of product by itself, cut out before it is quantised: a convolutional network
-is a single question otherwise. Target `auto`, executor `onnxruntime`.
+that differ are cut out of the models before and after, and run in turns on values from held-out samples, on two threads
+of onnxruntime. `--alone` asks about every kind of product by itself, cut out before it is quantised: a convolutional
+network is a single question otherwise. Target `auto`, executor `onnxruntime`.
 """
 
 from __future__ import annotations
@@ -107,7 +107,10 @@ def main() -> None:
     for name in options.models:
         for row in rows(name, options):
             ops = "+".join(f"{count}x{op}" for op, count in row.ops.items())
-            print(f"{name:<12}{row.ratio:>7.3f} {'accepted' if row.accepted else row.reason:<40} {ops} {row.shapes}")
+            print(
+                f"{name:<12}{row.ratio:>7.3f} {'accepted' if row.accepted else row.reason:<40} {ops} {row.shapes}",
+                flush=True,
+            )
             found.append(row)
     print("\n".join(confusion(found)))
     if options.out:

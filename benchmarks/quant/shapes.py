@@ -1,6 +1,8 @@
-"""Export a model of full size with seeded random weights, and its samples; `zoo.py` starts it.
+"""Export a model of full size with seeded random weights, and its samples.
 
-python benchmarks/quant/shapes.py resnet50 --out DIR     writes model.onnx, calibration.npz and heldout.npz
+`zoo.py` starts this, with the folders on the path that it imports from:
+
+shapes.py resnet50 --out DIR     writes model.onnx, calibration.npz and heldout.npz
 
 Batch normalisations have the statistics of one seeded batch, so that activations neither die nor explode. Images are
 normal noise on three scales, for neighbouring pixels of photographs are alike; token ids are uniform.
@@ -9,21 +11,16 @@ normal noise on three scales, for neighbouring pixels of photographs are alike; 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 import transformers
-from torch import nn
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path += [str(ROOT / "examples"), str(ROOT / "tests/models")]
-
 from export import IMAGES, SEED, ImageModel, TextModel
 from export import TOKENS as DIMS
 from to_onnx import to_onnx
+from torch import nn
 
 SAMPLES, SIDE, LENGTH = 8, 224, 128
 CLASSES = 1000

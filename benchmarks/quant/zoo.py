@@ -27,6 +27,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 BATCHES = {"cnn": 8, "vit": 8, "minilm": 8, "resnet50": 1, "mobilenetv2": 1, "bert": 1, "gpt2": 1}
 NAMES = tuple(BATCHES)
+PATH = os.pathsep.join(str(ROOT / folder) for folder in ("examples", "tests/models"))
 HELP = f"{', '.join(NAMES)}, or a folder with model.onnx, calibration.npz and heldout.npz"
 
 
@@ -80,7 +81,9 @@ def _made(name: str, folder: Path) -> Path:
     with TemporaryDirectory(dir=folder.parent) as scratch:
         made = Path(scratch) / name
         command = [sys.executable, str(script), name, "--out", str(made)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": PATH}
+        )
         if done.returncode:
             raise UsageError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
         return made.rename(folder)

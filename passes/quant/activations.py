@@ -142,7 +142,7 @@ def _chosen(choices: Choices, context: Context) -> Outcome:
     decision = gate.decide(model, found.model)
     if decision.reason:
         reasoned = tuple(replace(change, reason=decision.reason) for change in applied)
-        return Outcome(model, (), (*refused, *reasoned), trials=found.trials)
+        return Outcome(model, (), (*refused, *reasoned), trials=tuple(replace(t, chosen=False) for t in found.trials))
     each_j = None if decision.saved_j is None else decision.saved_j / len(applied)
     shared = tuple(replace(change, saved_j=each_j) for change in applied)
     return Outcome(found.model, shared, refused, trials=found.trials)

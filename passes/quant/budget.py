@@ -91,6 +91,6 @@ def _best(search: _Search) -> Chosen:
     if not holding:
         floats: Assignment = {site.key: site.options[0] for site in search.problem.sites}
         return Chosen(floats, search.choices.model, tuple(trial for _, trial in search.tried))
-    best = min(holding, key=lambda item: cost_j(search.problem, item[0].assignment))
+    best = min(holding, key=lambda item: (item[1].energy_j or 0.0, cost_j(search.problem, item[0].assignment)))
     trials = tuple(replace(trial, chosen=item is best) for item in search.tried for trial in item[1:])
     return replace(best[0], trials=trials)

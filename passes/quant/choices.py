@@ -152,7 +152,7 @@ _PROBE = "eopt probe"
 def _converting(model: Model, tensors: Mapping[str, None]) -> Model:
     """The model with every tensor quantised, dequantised and dynamically quantised besides, for nobody to read."""
     scale, zero_point = f"{_PROBE} scale", f"{_PROBE} zero point"
-    model = model.with_weights({scale: np.float32(1.0).reshape(()), zero_point: np.zeros((), np.uint8)})
+    model = model.with_weights({scale: np.ones((), np.float32), zero_point: np.zeros((), np.uint8)})
     for name in tensors:
         (reader, *_) = model.users(name) or (model.leaves()[-1],)
         value, stored = model.value(name), f"{_PROBE} q:{name}"

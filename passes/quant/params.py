@@ -47,7 +47,9 @@ def largest(dtype: DType) -> float:
     """Largest magnitude that a signed type has on both sides of 0: 127 of int8, 448 of float8e4m3fn."""
     import ml_dtypes
 
-    return float(ml_dtypes.finfo(dtype.numpy).max) if dtype.is_float else float(np.iinfo(dtype.numpy).max)
+    if dtype.is_float:
+        return float(ml_dtypes.finfo(dtype.numpy).max)  # type: ignore[no-untyped-call]
+    return float(np.iinfo(dtype.numpy).max)
 
 
 def positive(scale: float) -> float:

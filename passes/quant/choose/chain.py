@@ -24,8 +24,8 @@ class _Label:
 def solve(problem: Problem, chains: Sequence[Sequence[Site]], budget: float) -> Assignment | None:
     """The cheapest assignment of a problem of chains, or None where none fits the budget.
 
-    Time is linear in sites; a finite budget multiplies it by `STEPS` at most. What is found fits, and costs no more than
-    the best assignment of a budget smaller by a step for each site.
+    Time is linear in sites; a finite budget multiplies it by `STEPS` at most. What is found fits, and costs no more
+    than the best assignment of a budget smaller by a step for each site.
     """
     states: dict[tuple[Form, int], _Label] = {(Form.FLOAT, 0): _Label(0.0)}
     order: list[Site] = []
