@@ -141,10 +141,10 @@ class Quant(Pass):
             if reason:
                 raise InputError(f"quant{{weight=float8}} needs opset {FLOAT8_OPSET}: {reason}")
             return lifted
-        anchors, _ = candidates.find(model, self.ops, self.exclude)
-        if anchors and model.opsets.get("", 0) < PER_AXIS_OPSET:
+        version = model.opsets.get("", 0)
+        if version < PER_AXIS_OPSET and candidates.find(model, self.ops, self.exclude)[0]:
             raise InputError(
-                f"opset {model.opsets.get('', 0)}: quant needs {PER_AXIS_OPSET} or later; "
+                f"opset {version}: quant needs {PER_AXIS_OPSET} or later; "
                 "convert the model with onnx.version_converter.convert_version"
             )
         return model

@@ -57,7 +57,7 @@ def _show(name: str, as_json: bool) -> int:
 
     sheet = target.load(name)
     tvm = None if sheet.tvm is None else tvm_target(sheet)
-    document = {**sheet.to_dict(), "tvm_target": tvm, "estimated": _estimated(sheet)}
+    document = {**sheet.to_dict(), "tvm_target": tvm, "estimated": _estimated(sheet), "formats": _formats(sheet)}
     if as_json:
         common.print_json(document)
         return 0
@@ -65,6 +65,18 @@ def _show(name: str, as_json: bool) -> int:
 
     common.console().print(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), markup=False)
     return 0
+
+
+def _formats(sheet: Any) -> dict[str, list[dict[str, Any]]]:
+    """Formats of low precision that have kernels there, by executor, and where that is known from."""
+    from eopt.backends import executor as executors
+
+    found: dict[str, list[dict[str, Any]]] = {}
+    for runs_it in map(executors.load, executors.names()):
+        rows = [row for row in runs_it.capabilities if runs_it.runs_on(sheet) and row.on(sheet)]
+        if rows:
+            found[runs_it.name] = [{"format": r.format, "ops": sorted(r.ops), "source": r.source} for r in rows]
+    return found
 
 
 def _add(path: str, as_json: bool) -> int:
