@@ -19,8 +19,9 @@ def format_of(model: Model, op: Op) -> str:
         return ""
     if not all(found):
         return _weight_only(model, op)
-    if any(source is not None and _type(model, source) == "float8" for source in found):
-        return "float8"
+    stored = {_type(model, source) for source in found if source is not None}
+    if stored != {"int8"}:
+        return "float8" if stored == {"float8"} else ""
     makers = (model.producer(source.inputs[0] or "") for source in found if source is not None)
     return "dynamic-int8" if any(m is not None and m.op == "DynamicQuantizeLinear" for m in makers) else "static-int8"
 

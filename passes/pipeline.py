@@ -128,7 +128,7 @@ def _step(
     if item.asks_for_data and context.data is None:
         raise UsageError(f"pass {item.name!r} needs calibration samples; give them with --data")
     check = None if verification is None else partial(_checked, item, original, context, verification, kept)
-    outcome = item.run(current, replace(context, check=check))
+    outcome = item.run(current, replace(context, check=check and partial(_judged, check)))
     outcome = replace(outcome, model=outcome.model.swept())
     verify(outcome.model)
     if verification is None or check is None or outcome.model is current:
@@ -136,9 +136,20 @@ def _step(
     try:
         verdict = check(outcome.model)
     except InputError as error:  # the original runs: what the pass made does not, which no contract allows
-        return Step(str(item), outcome, Verdict(False, -math.inf, 0.0, "dB"), f"the result does not run: {error}")
+        return Step(str(item), outcome, _BROKEN, f"the result does not run: {error}")
     broken = "" if verdict.holds else blame.first_broken(original, outcome.model, context, verification.batches)
     return Step(str(item), outcome, verdict, broken)
+
+
+_BROKEN = Verdict(False, -math.inf, 0.0, "dB")
+
+
+def _judged(check: Callable[[Model], Verdict], model: Model) -> Verdict:
+    """What a pass is told of a model on its way: one that does not run breaks every contract."""
+    try:
+        return check(model)
+    except InputError:
+        return _BROKEN
 
 
 def _checked(

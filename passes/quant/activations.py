@@ -66,7 +66,7 @@ def _found(options: Quant, model: Model, numbers: Scheme, context: Context) -> _
     formats = frozenset(options.formats)
     unable = [anchor for anchor in anchors if not formats & formats_of(anchor.op)]
     anchors = [anchor for anchor in anchors if formats & formats_of(anchor.op)]
-    refused += [Change(RULE, where(model, a.op), reason="no kernel finds the grid of a convolution") for a in unable]
+    refused += [Change(RULE, where(model, a.op), reason=dynamic.problem(a.op)) for a in unable]
     static = anchors if Format.STATIC in formats else []
     seen = _observed(options, model, static, context)
     fit, unfit = _usable(model, static, seen.unusable)

@@ -67,7 +67,9 @@ class Means:
         return (
             a
             for a in self.anchors
-            if a.op.attrs.get("auto_pad", "NOTSET") in ("NOTSET", "VALID") and a.axis is not None
+            if a.op.attrs.get("auto_pad", "NOTSET") in ("NOTSET", "VALID")
+            and not a.op.attrs.get("transA", 0)
+            and a.axis is not None
         )
 
     def _windows(self, anchor: Anchor, array: Array) -> tuple[Array, int]:
@@ -100,9 +102,13 @@ def _rows(anchor: Anchor, array: Array) -> tuple[Array, int]:
 
 
 def behind(model: Model, anchor: Anchor, shift: Array) -> Model:
-    """The model with a shift of a product that has no bias in the constant that is added behind it, if there is one."""
+    """The model with a shift of a product that has no bias in the constant that is added behind it, if there is one.
+
+    A vector added behind a convolution runs along its last axis, not along its channels.
+    """
     users = model.users(anchor.op.output)
-    if len(users) != 1 or users[0].op != "Add" or users[0].domain or model.is_output(anchor.op.output):
+    alone = len(users) == 1 and not model.is_output(anchor.op.output)
+    if anchor.op.op == "Conv" or not alone or users[0].op != "Add" or users[0].domain:
         return model
     add = users[0]
     (name,) = (item or "" for item in add.inputs if item != anchor.op.output) if len(set(add.inputs)) == 2 else ("",)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from eopt.ir.errors import InputError
 from eopt.ir.model import Model
 from eopt.passes.base import Context, Trial
 from eopt.passes.contract import Verdict
@@ -36,7 +37,10 @@ class _Search:
     def attempt(self, assignment: Assignment) -> bool:
         """Try an assignment; True where the contract holds."""
         model = self.choices.built(assignment)
-        verdict = self.check(model)
+        try:
+            verdict = self.check(model)
+        except InputError:  # what does not run holds no contract
+            verdict = Verdict(False, -math.inf, math.inf, "dB")
         low = sum(option.name != FLOAT for option in assignment.values()) / max(1, len(assignment))
         trial = Trial(self.energy_j(model), verdict, low)
         self.tried.append((Chosen(assignment, model), trial))
@@ -49,14 +53,14 @@ def held(choices: Buildable, problem: Problem, context: Context, energy_j: Calla
     The cheapest of all is tried first. If it breaks the contract, the noise of every operator is measured, and the
     budget of noise is bisected (in its logarithm) between none and all of it: the joules an operator saves and the
     noise it adds decide together whether it goes back to float. The contract is checked on a whole model each time, so
-    that the figures of single operators only rank.
+    that the figures of single operators only rank. Without samples to measure on, the cheapest is all that is tried.
     """
     free = choose.solve(problem, math.inf)
     assert free is not None
     if context.check is None:
         return Chosen(free, choices.built(free))
     search = _Search(choices, problem, context.check, energy_j)
-    if search.attempt(free):
+    if search.attempt(free) or context.data is None:
         return search.tried[0][0]
     search.problem = with_noise(problem, sensitivity.measured(choices, problem, context))
     _bisect(search, context)

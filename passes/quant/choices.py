@@ -10,7 +10,7 @@ import numpy as np
 from eopt.ir.model import Model
 from eopt.ir.node import Op
 from eopt.ir.types import DType, Value
-from eopt.passes.quant import placement
+from eopt.passes.quant import dynamic, placement
 from eopt.passes.quant.build import Builder
 from eopt.passes.quant.candidates import Anchor
 from eopt.passes.quant.choose.problem import FLOAT, Assignment, Form, Option, Problem, Site
@@ -46,6 +46,10 @@ class Choices:
     def built(self, chosen: Assignment) -> Model:
         """The model quantised as an assignment says; what it does not name is float."""
         return self.builder.quantised(self.clusters(chosen))
+
+    def written(self, key: int) -> tuple[str, ...]:
+        """See `Buildable.written`."""
+        return (placement.tail(self.model, self.model.index.op(key)),)
 
     def clusters(self, chosen: Assignment) -> tuple[Cluster, ...]:
         """What to quantise for an assignment."""
@@ -114,8 +118,8 @@ class Choices:
 
 
 def formats_of(op: Op) -> frozenset[Format]:
-    """Formats that an anchor has kernels in: nobody computes a convolution with grids found at run time."""
-    return frozenset({Format.STATIC} if op.op == "Conv" else {Format.STATIC, Format.DYNAMIC})
+    """Formats that an anchor has kernels in: see `dynamic.problem`."""
+    return frozenset({Format.STATIC} if dynamic.problem(op) else {Format.STATIC, Format.DYNAMIC})
 
 
 def _named(chosen: Assignment, op: Op) -> str:

@@ -10,10 +10,17 @@ from eopt.ir.model import Model
 from eopt.ir.node import Attrs, Op
 
 
+def problem(op: Op) -> str:
+    """Why no kernel computes this operator on a grid found when the model runs; '' when one does."""
+    if op.op == "Conv":
+        return "no kernel finds the grid of a convolution"
+    return "no kernel finds the grid of an input that it transposes" if op.attrs.get("transA", 0) else ""
+
+
 def split(model: Model) -> Model:
     """Every `Gemm` with a bias as `MatMul` and `Add`: executors compute a product of grids found at run time only so.
 
-    Those that transpose or scale their input stay, and are refused for what they are.
+    Those that transpose their input or scale their result stay, and are refused for what they are.
     """
     for op in model.leaves():
         if op.op == "Gemm" and not op.domain and _plain(model, op):

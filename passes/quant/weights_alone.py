@@ -101,6 +101,10 @@ class _Weights:
                 model = weight_only.quantise(model, anchors, spec, self.form, solve=solve)
         return model
 
+    def written(self, key: int) -> tuple[str, ...]:
+        """See `Buildable.written`."""
+        return tuple(anchor.op.output for anchor in self.sites[key])
+
     def _together(self, sites: Sequence[list[Anchor]]) -> list[list[Anchor]]:
         """Products to quantise at once: all of them, or with GPTQ as many as `HESSIAN_BYTES` allows."""
         groups: list[list[Anchor]] = []

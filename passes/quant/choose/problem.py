@@ -90,6 +90,10 @@ class Buildable(Protocol):
         """The model for an assignment; what it does not name is float."""
         ...
 
+    def written(self, key: int) -> tuple[str, ...]:
+        """Tensors that the operators of a site write."""
+        ...
+
 
 def cost_j(problem: Problem, chosen: Assignment) -> float:
     """Joules of all kernels and conversions."""
