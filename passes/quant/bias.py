@@ -58,10 +58,10 @@ class Means:
         error = weight - params.dequantized(stored, grid.scales, grid.axis)
         mean = total / self.counts[anchor.op.uid]
         if anchor.op.op != "Conv":
-            return mean @ error if anchor.axis == 1 else error @ mean
+            return np.asarray(mean @ error if anchor.axis == 1 else error @ mean)
         groups = int(anchor.op.attrs.get("group", 1))
         by_group = error.reshape(groups, -1, error[0].size), mean.reshape(groups, -1)
-        return np.einsum("gok,gk->go", *by_group).reshape(-1)
+        return np.asarray(np.einsum("gok,gk->go", *by_group).reshape(-1))
 
     def _able(self) -> Iterable[Anchor]:
         return (
@@ -75,7 +75,7 @@ class Means:
     def _windows(self, anchor: Anchor, array: Array) -> tuple[Array, int]:
         """Sums over the places of the output, by channel and place of the kernel."""
         shape = self.model.value(anchor.weight).shape or ()
-        kernel = [int(size) for size in shape[2:]]  # type: ignore[arg-type]
+        kernel = [int(size) for size in shape[2:]]
         rank, attrs = len(kernel), anchor.op.attrs
         pads, strides, dilations = (
             list(attrs.get(name) or [usual] * count)
@@ -85,15 +85,16 @@ class Means:
         padded = np.pad(array, around)
         spans = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
         places = [(size - span) // s + 1 for size, span, s in zip(padded.shape[2:], spans, strides, strict=True)]
-        total = np.zeros((array.shape[1], *kernel))
+        total = np.zeros((*kernel, array.shape[1]))
         for offset in product(*map(range, kernel)):
-            cut = tuple(
+            cut: list[slice] = [slice(None), slice(None)]
+            cut += [
                 slice(o * d, o * d + s * (n - 1) + 1, s)
                 for o, d, s, n in zip(offset, dilations, strides, places, strict=True)
-            )
-            seen = padded[(slice(None), slice(None), *cut)]
-            total[(slice(None), *offset)] = seen.sum(axis=(0, *range(2, 2 + rank)), dtype=np.float64)
-        return total, len(array) * math.prod(places)
+            ]
+            seen = padded[tuple(cut)]
+            total[offset] = seen.sum(axis=(0, *range(2, 2 + rank)), dtype=np.float64)
+        return np.moveaxis(total, -1, 0), len(array) * math.prod(places)
 
 
 def _rows(anchor: Anchor, array: Array) -> tuple[Array, int]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import reduce
 
 from eopt.ir.model import Model
-from eopt.passes.quant import bias, insert, placement
+from eopt.passes.quant import bias, dynamic, insert, placement
 from eopt.passes.quant.bias import Means
 from eopt.passes.quant.calibrate import Calibration
 from eopt.passes.quant.params import Grid
@@ -45,6 +45,8 @@ class Builder:
             known = {uid: shift for uid, shift in shifts.items() if shift is not None}
             for anchor in (a for a in cluster.anchors if a.bias is None and a.op.uid in known):
                 current = bias.behind(current, anchor, known[anchor.op.uid])
+            if cluster.dynamic:
+                current = dynamic.apart(current, [anchor.op for anchor in cluster.anchors])
             return insert.quantise(current, cluster, grids[id(cluster)], weights, self.numbers, known)
 
         return apply

@@ -77,7 +77,7 @@ class Choices:
         return Problem(ordered, _conversions(model, tensors, prices, floats), self._pinned(tensors))
 
     def _priced(self, prices: Prices | None, form: Format) -> dict[int, float]:
-        """Joules by uid of each site with all that can be in this format."""
+        """Joules by uid of each site with all that can be in this format; views have no price, and cost nothing."""
         if form not in self.formats or not self.anchors:
             return {}
         ops = [anchor.op for anchor in self.anchors if form in formats_of(anchor.op)]
@@ -89,6 +89,8 @@ class Choices:
         every = self.built({op.uid: option for op in ops})
         costs = prices(every)
         found = {(op.op, op.origin): costs[op.uid] for op in every.leaves() if op.uid in costs}
+        views = {(op.op, op.origin): 0.0 for op in ops if op.op in placement.SAME_GRID}
+        found = views | found
         return {op.uid: found[op.op, op.origin] for op in ops if (op.op, op.origin) in found}
 
     def _site(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -18,13 +19,27 @@ def problem(op: Op) -> str:
 
 
 def split(model: Model) -> Model:
-    """Every `Gemm` with a bias as `MatMul` and `Add`: executors compute a product of grids found at run time only so.
+    """Every `Gemm` as `MatMul` and, with a bias, `Add`: executors compute a product of grids found at run time only so.
 
     Those that transpose their input or scale their result stay, and are refused for what they are.
     """
     for op in model.leaves():
         if op.op == "Gemm" and not op.domain and _plain(model, op):
             model = _split(model, op)
+    return model
+
+
+def apart(model: Model, products: Iterable[Op]) -> Model:
+    """The model with `Sum` for every `Add` behind these products of matrices.
+
+    onnxruntime makes `MatMul` and `Add` of matrices one `Gemm`, even in front of its integer kernels, and computes that
+    in float after it has dequantised the weight (optimised models of onnxruntime 1.32).
+    """
+    for op in products:
+        users = model.users(op.output)
+        matrix = len(model.value(op.inputs[0] or "").shape or ()) == 2
+        if matrix and len(users) == 1 and users[0].op == "Add" and not users[0].domain:
+            model = model.replace(users, [replace(users[0], op="Sum", uid=0)])
     return model
 
 
