@@ -14,10 +14,11 @@ from eopt.passes.fuse.conv_batchnorm import conv_batchnorm
 from eopt.passes.fuse.gelu import gelu, gelu_tanh
 from eopt.passes.fuse.layer_norm import layer_norm
 from eopt.passes.fuse.matmul_add import matmul_add
+from eopt.passes.fuse.pad_conv import pad_conv
 from eopt.passes.fuse.rms_norm import rms_norm
 from eopt.passes.rewrite import Rule, apply_rules, explain
 
-RULES = {r.name: r for r in (conv_batchnorm, gelu, gelu_tanh, layer_norm, rms_norm, attention, matmul_add)}
+RULES = {r.name: r for r in (pad_conv, conv_batchnorm, gelu, gelu_tanh, layer_norm, rms_norm, attention, matmul_add)}
 
 # Operators the rules emit, and the opset that introduced them (https://onnx.ai/onnx/operators/).
 _NEEDS = {"gelu": 20, "gelu-tanh": 20, "layer-norm": 17, "rms-norm": 23, "attention": 23}
@@ -25,7 +26,7 @@ _NEEDS = {"gelu": 20, "gelu-tanh": 20, "layer-norm": 17, "rms-norm": 23, "attent
 
 @dataclass(frozen=True)
 class Fuse(Pass):
-    """Fuse operators: batch norm into convolutions, bias into products, GELU, layer and RMS norm, attention.
+    """Fuse operators: padding and batch norm into convolutions, bias into products, GELU, normalisations, attention.
 
     The operator set is raised once, and only if a rule that matches needs it.
     """

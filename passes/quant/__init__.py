@@ -60,7 +60,7 @@ class Quant(Pass):
     format: tuple[Format, ...] = ()
     weight: WeightType = WeightType.INT8
     activation: Activation = Activation.AUTO
-    observer: ObserverKind = ObserverKind.MINMAX
+    observer: ObserverKind = ObserverKind.MSE
     percentile: float = 99.999
     per_channel: bool = True
     smooth: float = 0.5
