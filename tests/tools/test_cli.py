@@ -110,13 +110,24 @@ def test_when_nothing_pays_the_input_is_written_unchanged(capsys, tmp_path):
 
 
 def test_a_violated_bound_exits_4_and_writes_the_rest(capsys, tmp_path):
-    arguments = ["compile", CNN, "--passes", "simplify,fuse,quant{sqnr=90}", "--no-gate", "--out", tmp_path]
-    code, out, _ = run(capsys, *arguments, "--data", EXAMPLES / "cnn/calibration.npz")
+    passes = "simplify,fuse,quant{format=dynamic,sqnr=90}"  # without samples nothing tells which operators to spare
+    code, out, _ = run(capsys, "compile", CNN, "--passes", passes, "--no-gate", "--out", tmp_path)
     assert code == 4
     assert "rolled back" in out
     report = json.loads((tmp_path / "report.json").read_text())
     assert [step["kept"] for step in report["passes"]] == [True, True, False]
     assert report["passes"][2]["broken_at"]
+
+
+def test_a_bound_no_int8_holds_leaves_the_model_as_it_was(capsys, tmp_path):
+    arguments = ["compile", CNN, "--passes", "simplify,fuse,quant{sqnr=90}", "--no-gate", "--out", tmp_path]
+    code, out, _ = run(capsys, *arguments, "--data", EXAMPLES / "cnn/calibration.npz")
+    assert code == 0
+    assert "nothing could be quantised within the contract" in " ".join(out.split())
+    report = json.loads((tmp_path / "report.json").read_text())
+    quant = report["passes"][2]
+    assert quant["kept"] and not quant["applied"]
+    assert quant["trials"] and not any(trial["holds"] and trial["share"] for trial in quant["trials"])
 
 
 def test_pipelines_from_yaml(capsys, tmp_path):

@@ -135,6 +135,14 @@ def test_show_has_what_was_estimated(capsys):
     assert "estimated:" in run(capsys, "targets", "show", "nvidia-l4")[1]
 
 
+def test_show_lists_what_executors_have_kernels_for_and_how_that_is_known(capsys):
+    shown = json.loads(run(capsys, "targets", "show", "nvidia-l4", "--json")[1])["formats"]
+    assert {"static-int8", "float8"} <= {row["format"] for row in shown["tensorrt"]}
+    assert all(row["source"] for rows in shown.values() for row in rows)
+    old = json.loads(run(capsys, "targets", "show", "nvidia-t4", "--json")[1])["formats"]
+    assert "float8" not in {row["format"] for row in old["tensorrt"]}
+
+
 def test_show_has_the_tvm_target(capsys, sheet):
     shown = json.loads(run(capsys, "targets", "show", "nvidia-l4", "--json")[1])
     assert (shown["tvm_target"]["kind"], shown["tvm_target"]["arch"]) == ("cuda", "sm_89")
