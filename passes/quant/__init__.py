@@ -42,7 +42,8 @@ class Quant(Pass):
             1; 0 leaves them.
         bias_correction: take from biases what rounding the weights adds to the mean of a channel.
         group: weight-only: weights that share a scale, 16 to 256; 0 for all of an output channel.
-        rounding: weight-only: to the nearest point (rtn), or making up for earlier errors (gptq, on samples).
+        rounding: weight-only: to the nearest point (rtn), or making up for earlier errors (gptq); auto is gptq where
+            there are samples.
         form: weight-only: standard operators (qdq) or onnxruntime's own product (nbits).
         place: quantise everything, or what is predicted to cost the fewest joules.
         sqnr: least signal to quantisation noise of the outputs, in dB. Noise unrelated to the signal turns a vector by
@@ -66,7 +67,7 @@ class Quant(Pass):
     smooth: float = 0.5
     bias_correction: bool = False
     group: int = 32
-    rounding: Rounding = Rounding.RTN
+    rounding: Rounding = Rounding.AUTO
     form: Form = Form.QDQ
     place: Place = Place.ALL
     sqnr: float = 13.0

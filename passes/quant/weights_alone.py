@@ -29,8 +29,10 @@ HESSIAN_BYTES = 1 << 30  # of GPTQ at once; the model runs again for every furth
 
 
 class Rounding(StrEnum):
-    """Where a weight goes: to the nearest point, or to one that makes up for the errors before it."""
+    """Where a weight goes: to the nearest point, or to one that makes up for the errors before it; auto takes the second
+    where there are samples."""
 
+    AUTO = "auto"
     RTN = "rtn"
     GPTQ = "gptq"
 
@@ -46,7 +48,7 @@ def quantised(options: Quant, model: Model, context: Context) -> Outcome:
     refused += [change for change in changes if change.reason]
     if not anchors:
         return Outcome(model, refused=tuple(refused))
-    samples = context if options.rounding == Rounding.GPTQ else None
+    samples = context if options.rounding != Rounding.RTN and context.data is not None else None
     weights = _Weights(model, tuple(anchors), _specs(options, context), options.form, samples)
     every = weights.built(dict.fromkeys(weights.sites, weights.options[0]))
     if context.check is None or context.check(every).holds:
