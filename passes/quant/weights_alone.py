@@ -29,7 +29,7 @@ HESSIAN_BYTES = 1 << 30  # of GPTQ at once; the model runs again for every furth
 
 
 class Rounding(StrEnum):
-    """Where a weight goes: to the nearest point, or to one that makes up for the errors before it; auto takes the second
+    """Where a weight goes: to the nearest point, or to one that makes up for the errors before it; auto is the second
     where there are samples."""
 
     AUTO = "auto"

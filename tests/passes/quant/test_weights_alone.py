@@ -124,7 +124,7 @@ def test_gptq_beats_the_nearest_point_through_the_pass(build, normal, sqnr):
     context = Context(OrtRunner(threads=1), data)
     nearest, solved = (
         sqnr(model, Quant(weight=WeightType.INT4, rounding=rounding).run(model, context).model, data)
-        for rounding in Rounding
+        for rounding in (Rounding.RTN, Rounding.GPTQ)
     )
     assert solved > nearest + 3  # half the noise
 
