@@ -28,7 +28,7 @@ FUSED = {
     "gpt2": {"attention": 2, "gelu-tanh": 2},
     "llama": {"attention": 2, "rms-norm": 5},
     "resnet": {"conv-batchnorm": 15},
-    "mobilenet": {"conv-batchnorm": 52},
+    "mobilenet": {"pad-conv": 52, "conv-batchnorm": 52},
 }
 
 
