@@ -7,10 +7,10 @@ import math
 import numpy as np
 
 from eopt.passes.quant.observers.base import SIGNED_LEVELS, UNSIGNED_LEVELS, Array, Range
-from eopt.passes.quant.observers.histogram import BINS, CENTRE, Histogram
+from eopt.passes.quant.observers.histogram import BINS, CENTRE, Counting
 
 
-class Entropy:
+class Entropy(Counting):
     """TensorRT's calibration: the threshold with the least Kullback-Leibler divergence of the values on the grid from
     the values clipped to it (Migacz, 8-bit inference with TensorRT, GTC 2017).
 
@@ -22,30 +22,25 @@ class Entropy:
     """
 
     def __init__(self, symmetric: bool = False) -> None:
+        super().__init__()
         self.symmetric = symmetric
-        self.seen = Histogram()
 
-    def update(self, array: Array) -> None:
-        self.seen.update(array)
-
-    def range(self) -> Range | None:
-        extremes = self.seen.range()
-        if extremes is None or not self.seen.usable:
-            return extremes
+    def chosen(self, extremes: Range) -> Range:
+        """See `Counting.chosen`."""
         counts = self.seen.nonzero
         held = np.flatnonzero(counts)
         outermost = int(max(CENTRE - held[0], held[-1] + 1 - CENTRE))
         first, last = (0, BINS) if self.symmetric else (min(held[0], CENTRE), max(held[-1] + 1, CENTRE))
         levels = SIGNED_LEVELS if self.symmetric else UNSIGNED_LEVELS
-        best, chosen = math.inf, outermost
+        best, widest = math.inf, outermost
         for reach in range(outermost, 0, -1):
             start, stop = max(CENTRE - reach, int(first)), min(CENTRE + reach, int(last))
             if stop - start < levels:
                 break
             found = divergence(counts, start, stop, levels)
             if found < best:  # a tie goes to the wider range
-                best, chosen = found, reach
-        threshold = chosen * self.seen.reach / CENTRE
+                best, widest = found, reach
+        threshold = widest * self.seen.reach / CENTRE
         return max(extremes[0], -threshold), min(extremes[1], threshold)
 
 

@@ -84,3 +84,23 @@ class Histogram:
             pairs = self.counts.reshape(-1, 2).sum(axis=1)
             self.counts = np.zeros(BINS, dtype=np.int64)
             self.counts[BINS // 4 : BINS - BINS // 4] = pairs
+
+
+class Counting:
+    """An observer that chooses its range from the counts of a tensor."""
+
+    def __init__(self) -> None:
+        self.seen = Histogram()
+
+    def update(self, array: Array) -> None:
+        """See `Observer.update`."""
+        self.seen.update(array)
+
+    def range(self) -> Range | None:
+        """See `Observer.range`."""
+        extremes = self.seen.range()
+        return extremes if extremes is None or not self.seen.usable else self.chosen(extremes)
+
+    def chosen(self, extremes: Range) -> Range:
+        """The range, of values that are all finite and not all zero."""
+        raise NotImplementedError

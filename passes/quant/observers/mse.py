@@ -7,13 +7,13 @@ import math
 import numpy as np
 
 from eopt.passes.quant.observers.base import SIGNED_LEVELS, UNSIGNED_LEVELS, Array, Range
-from eopt.passes.quant.observers.histogram import BINS, Histogram
+from eopt.passes.quant.observers.histogram import BINS, Counting, Histogram
 
 _FINER = 0.99  # from one step tried to the next; 1 % beside the best step costs far less than 1 % of the error
 _GAUSS = 0.5 / math.sqrt(3)  # two points per bin integrate its squared error exactly where no rounding lies between
 
 
-class Mse:
+class Mse(Counting):
     """Clips where what saturates costs as much as the finer grid saves (Banner et al., NeurIPS 2019, section 2).
 
     All grids over the values are tried, low and high end apart: as zero is always exact, a grid is a step and a zero
@@ -25,16 +25,11 @@ class Mse:
     """
 
     def __init__(self, symmetric: bool = False) -> None:
+        super().__init__()
         self.symmetric = symmetric
-        self.seen = Histogram()
 
-    def update(self, array: Array) -> None:
-        self.seen.update(array)
-
-    def range(self) -> Range | None:
-        extremes = self.seen.range()
-        if extremes is None or not self.seen.usable:
-            return extremes
+    def chosen(self, extremes: Range) -> Range:
+        """See `Counting.chosen`."""
         widest = max(map(abs, extremes)) * 2 if self.symmetric else max(extremes[1], 0.0) - min(extremes[0], 0.0)
         levels = SIGNED_LEVELS if self.symmetric else UNSIGNED_LEVELS
         lows = np.array([-(levels // 2)]) if self.symmetric else -np.arange(levels)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from eopt.passes.quant.observers.base import Array, Range
-from eopt.passes.quant.observers.histogram import Histogram
+from eopt.passes.quant.observers.base import Range
+from eopt.passes.quant.observers.histogram import Counting
 
 
-class Percentile:
+class Percentile(Counting):
     """The central share of all values, so that rare outliers do not coarsen the grid; right within one bin.
 
     Args:
@@ -16,15 +16,11 @@ class Percentile:
     """
 
     def __init__(self, percentile: float) -> None:
+        super().__init__()
         self.tail = (1 - percentile / 100) / 2
-        self.seen = Histogram()
 
-    def update(self, array: Array) -> None:
-        self.seen.update(array)
-
-    def range(self) -> Range | None:
-        if not self.seen.usable:
-            return self.seen.range()
+    def chosen(self, extremes: Range) -> Range:
+        """See `Counting.chosen`."""
         cumulated = np.cumsum(self.seen.counts)
         total, edges = int(cumulated[-1]), self.seen.edges
         low = np.searchsorted(cumulated, self.tail * total, side="right")
