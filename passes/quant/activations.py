@@ -68,7 +68,7 @@ def _found(options: Quant, model: Model, numbers: Scheme, context: Context) -> _
     anchors = [anchor for anchor in anchors if formats & formats_of(anchor.op)]
     refused += [Change(RULE, where(model, a.op), reason=dynamic.problem(a.op)) for a in unable]
     static = anchors if Format.STATIC in formats else []
-    seen = _observed(options, model, static, context)
+    seen = _observed(options, numbers, model, static, context)
     fit, unfit = _usable(model, static, seen.unusable)
     bridges = placement.possible_bridges(model, fit, frozenset(seen.unusable))
     kept = fit if Format.DYNAMIC not in formats else anchors
@@ -81,13 +81,14 @@ def _found(options: Quant, model: Model, numbers: Scheme, context: Context) -> _
     return _Found(choices, (*refused, *(unfit if Format.DYNAMIC not in formats else ())))
 
 
-def _observed(options: Quant, model: Model, anchors: Sequence[Anchor], context: Context) -> Calibration:
+def _observed(
+    options: Quant, numbers: Scheme, model: Model, anchors: Sequence[Anchor], context: Context
+) -> Calibration:
     if not anchors:
         return Calibration({}, {})
     assert context.data is not None
     every = placement.clusters(model, anchors, bridges=placement.possible_bridges(model, anchors, frozenset()))
     wanted = {name for cluster in every for name in cluster.tensors}
-    numbers = scheme(options.weight, options.activation, context.target, context.executor)
     make = Observing(options.observer, options.percentile, numbers.symmetric)
     return calibrated(model, sorted(wanted), context.data, context, make)
 

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from eopt.ir.errors import InputError
 from eopt.ir.model import Model
 from eopt.passes.base import Context, Trial
 from eopt.passes.contract import Verdict
@@ -37,10 +36,7 @@ class _Search:
     def attempt(self, assignment: Assignment) -> bool:
         """Try an assignment; True where the contract holds."""
         model = self.choices.built(assignment)
-        try:
-            verdict = self.check(model)
-        except InputError:  # what does not run holds no contract
-            verdict = Verdict(False, -math.inf, math.inf, "dB")
+        verdict = self.check(model)
         low = sum(option.name != FLOAT for option in assignment.values()) / max(1, len(assignment))
         trial = Trial(self.energy_j(model), verdict, low)
         self.tried.append((Chosen(assignment, model), trial))
