@@ -42,8 +42,8 @@ class Context:
         gate: decides on predicted joules; None applies everything.
         target: the hardware compiled for, or None.
         executor: who runs the result there, or None.
-        check: what the pass's contract says of a model, on held-out samples (one that does not run breaks it); None where
-            nothing is verified.
+        check: what the pass's contract says of a model, on held-out samples (one that does not run breaks it); None
+            where nothing is verified.
         progress: called with a label, the number done and the total.
     """
 
