@@ -42,6 +42,7 @@ class Quant(Pass):
             1; 0 leaves them.
         bias_correction: take from biases what rounding the weights adds to the mean of a channel.
         group: weight-only: weights that share a scale, 16 to 256; 0 for all of an output channel.
+        zero_points: weight-only: each group has its own, and covers just its values; not every engine takes them.
         rounding: weight-only: to the nearest point (rtn), or making up for earlier errors (gptq); auto is gptq where
             there are samples.
         form: weight-only: standard operators (qdq) or onnxruntime's own product (nbits).
@@ -67,6 +68,7 @@ class Quant(Pass):
     smooth: float = 0.5
     bias_correction: bool = False
     group: int = 32
+    zero_points: bool = False
     rounding: Rounding = Rounding.AUTO
     form: Form = Form.QDQ
     place: Place = Place.ALL

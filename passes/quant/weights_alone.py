@@ -58,11 +58,12 @@ def quantised(options: Quant, model: Model, context: Context) -> Outcome:
 
 def _specs(options: Quant, context: Context) -> dict[str, Blocks]:
     """Grids by name, the coarsest first; 8 bits to fall back to."""
-    group = options.group or None
+    group, symmetric = options.group or None, not options.zero_points
     signed = options.form == Form.NBITS or not on_accelerator(context.target, context.executor)
-    specs = {WeightType.INT8: Blocks(8, group, clip=False, signed_scales=signed)}
+    signed = signed and symmetric
+    specs = {WeightType.INT8: Blocks(8, group, symmetric, clip=False, signed_scales=signed)}
     if options.weight == WeightType.INT4:
-        specs = {WeightType.INT4: Blocks(4, group, signed_scales=signed), **specs}
+        specs = {WeightType.INT4: Blocks(4, group, symmetric, signed_scales=signed), **specs}
     return {str(name): spec for name, spec in specs.items()}
 
 

@@ -17,6 +17,7 @@ from eopt.passes.gate import Gate
 from eopt.passes.pipeline import Pipeline, Verification
 from eopt.passes.quant import Quant, weights_alone
 from eopt.passes.quant.scheme import Format, WeightType
+from eopt.passes.quant.weight_only import Form
 from eopt.passes.quant.weights_alone import Rounding
 
 LAYERS = """(float[N,64] x) => (float[N,64] y) {
@@ -147,3 +148,19 @@ def test_the_gate_takes_it_where_weights_are_what_moves(build, normal, weight):
     assert alone.applied[0].saved_j > 0.6 * joules  # an eighth or a quarter of the bytes, and scales
     assert full.model is model and not full.applied
     assert [change.reason for change in full.refused] == ["no predicted gain on this target and executor"]
+
+
+@pytest.mark.parametrize("form", [Form.QDQ, Form.NBITS])
+def test_zero_points_serve_weights_of_one_sign(build, normal, samples, sqnr, form):
+    """A symmetric grid wastes the half of its integers that no weight uses: a bit, or 6 dB."""
+    model = build("(float[N,64] x) => (float[N,64] y) { y = MatMul(x, w) }", w=1 + normal(64, 64) / 8)
+    data = samples(model)
+    context = Context(OrtRunner(optimize=False), data)
+    found = {
+        given: Quant(weight=WeightType.INT4, rounding=Rounding.RTN, form=form, zero_points=given)
+        .run(model, context)
+        .model
+        for given in (False, True)
+    }
+    assert any("zero_point" in name for name in found[True].weights)
+    assert sqnr(model, found[True], data) > sqnr(model, found[False], data) + 5
