@@ -28,7 +28,8 @@ class Executor:
         captured: kernels are replayed from a graph, not launched one by one by the host.
         trains: it runs backward passes.
         kernels: by dtype of a contraction, the target features of which one must be present (none listed: always).
-        fusions: what it fuses at run time (`epilogue`, `pointwise`, `norm`, `gelu`, `attention`, `qdq`).
+        fusions: what it fuses at run time (`epilogue`, `pointwise`, `norm`, `gelu`, `attention`); what it does
+            with QDQ is in its capabilities.
         conv_math: arithmetic of a float32 convolution, `ieee` or `tf32`.
         capabilities: formats of low precision and the operators that have kernels for them.
         int8_window_s: seconds of a core for every place of the kernel an int8 convolution gathers.

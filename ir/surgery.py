@@ -45,13 +45,14 @@ def _keep_output_names(model: Model, new: tuple[Op, ...], renames: Mapping[str, 
         if not model.is_output(gone) and not captured:
             continue
         if serving in made and not model.is_output(serving):
-            new = tuple(_renamed(op, {serving: gone}) for op in new)
+            new = tuple(renamed(op, {serving: gone}) for op in new)
         else:
             new = (*new, Op("Identity", (serving,), (replace(model.value(gone), id=gone),)))
     return new
 
 
-def _renamed(op: Op, names: Mapping[str, str]) -> Op:
+def renamed(op: Op, names: Mapping[str, str]) -> Op:
+    """The operator with values it reads and makes called by other names."""
     inputs = tuple(names.get(name, name) if name else name for name in op.inputs)
     outputs = tuple(replace(value, id=names.get(value.id, value.id)) for value in op.outputs)
     return replace(op, inputs=inputs, outputs=outputs)

@@ -13,11 +13,11 @@ from eopt.passes.contract import Contract, Sqnr
 from eopt.passes.quant import activations, candidates, weights_alone
 from eopt.passes.quant.blocks import GROUPS
 from eopt.passes.quant.observers import ObserverKind
+from eopt.passes.quant.params import PER_AXIS_OPSET
 from eopt.passes.quant.scheme import Activation, Format, Place, WeightType
 from eopt.passes.quant.weight_only import Form
 from eopt.passes.quant.weights_alone import Rounding
 
-PER_AXIS_OPSET = 13  # the first in which DequantizeLinear takes one scale per channel
 FLOAT8_OPSET = 19
 
 QUANTISED = frozenset(

@@ -118,7 +118,7 @@ def _placed(options: Quant, choices: Choices, context: Context) -> Outcome:
 
 def _all(choices: Choices, context: Context) -> Outcome:
     """Everything that can be, each cluster as the gate decides."""
-    model = choices.builder.model
+    model = choices.model
     if choices.formats == (Format.DYNAMIC,):
         clusters = placement.dynamic_clusters(choices.anchors)
     else:
@@ -129,7 +129,7 @@ def _all(choices: Choices, context: Context) -> Outcome:
 
 def _chosen(choices: Choices, context: Context) -> Outcome:
     """What is chosen to cost least under the contract; the gate has the last word on the whole."""
-    model, gate = choices.builder.model, context.gate
+    model, gate = choices.model, context.gate
     energy_j: Callable[[Model], float | None] = lambda other: gate.compare(model, other).after_j if gate else None
     problem = choices.problem(gate.kernels if gate else None)
     found = budget.held(choices, problem, context, energy_j)

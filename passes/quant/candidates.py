@@ -35,6 +35,10 @@ class Anchor:
     channels: int
     bias: str | None = None
 
+    def input_axis(self, rank: int) -> int:
+        """The axis of the input features of a product's weight of this rank."""
+        return 1 if self.op.attrs.get("transB", 0) else rank - 2
+
 
 def find(model: Model, types: Sequence[str], exclude: Sequence[str]) -> tuple[list[Anchor], list[Change]]:
     """Anchors in execution order, and a refusal with its reason for every other operator of these types.

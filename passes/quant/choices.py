@@ -58,13 +58,13 @@ class Choices:
         }
         bridges = [op for op in self.bridges if _named(chosen, op) == Format.STATIC]
         static = by_format.get(Format.STATIC, [])
-        placed = placement.clusters(self.builder.model, static, bridges=bridges) if static or bridges else ()
+        placed = placement.clusters(self.model, static, bridges=bridges) if static or bridges else ()
         return (*placed, *placement.dynamic_clusters(by_format.get(Format.DYNAMIC, [])))
 
     def problem(self, prices: Prices | None) -> Problem:
         """The problem, all noise left at 0. Without prices an anchor in float counts 1 and a boundary
         little."""
-        model = self.builder.model
+        model = self.model
         floats = prices(model) if prices else {}
         static = self._priced(prices, Format.STATIC)
         dynamic = self._priced(prices, Format.DYNAMIC)
@@ -109,11 +109,11 @@ class Choices:
             options.append(Option(Format.STATIC, Form.STATIC, writes, static[op.uid]))
         if known and op.uid in dynamic:
             options.append(Option(Format.DYNAMIC, Form.DYNAMIC, Form.FLOAT, dynamic[op.uid]))
-        return Site(op.uid, reads, placement.tail(self.builder.model, op), tuple(options))
+        return Site(op.uid, reads, placement.tail(self.model, op), tuple(options))
 
     def _pinned(self, tensors: Mapping[str, None]) -> frozenset[str]:
         """Tensors some operator without a choice reads, or that leave the model."""
-        model = self.builder.model
+        model = self.model
         sites = {anchor.op.uid for anchor in self.anchors} | {op.uid for op in self.bridges}
         others = {name for name in tensors if any(user.uid not in sites for user in model.users(name))}
         return frozenset(others | {name for name in tensors if model.is_output(name)})

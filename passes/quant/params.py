@@ -16,6 +16,7 @@ from eopt.ir.types import DType
 
 Array = np.ndarray[Any, Any]
 
+PER_AXIS_OPSET = 13  # the first in which DequantizeLinear takes one scale per channel
 _TINY = float(np.finfo(np.float32).tiny)
 _BIAS_LIMIT = 2.0**30  # half the int32 range: leaves the other half to the accumulated products
 

@@ -19,6 +19,7 @@ import numpy as np
 from eopt.backends.base import Array, Feed
 from eopt.ir.model import Model
 from eopt.ir.node import Op
+from eopt.ir.surgery import renamed
 from eopt.ir.types import DType, Value
 from eopt.passes.base import Context
 from eopt.passes.quant.choose.problem import FLOAT, Buildable, Option, Problem, Site
@@ -89,7 +90,7 @@ class _Twins:
         weights = {name: f"{name}{mark}" for name in built.weights if name not in choices.model.weights}
         names = {value.id: f"{value.id}{mark}" for op in new for value in op.outputs if value.id} | weights
         written = {name: names[_serving(built, new, name)] for name in choices.written(site.key)}
-        twins = [_renamed(op, names) for op in new]
+        twins = [_copied(op, names) for op in new]
         self.deltas[site.key, option.name] = {name: f"{twin} error" for name, twin in written.items()}
         for name, twin in written.items():
             value = replace(choices.model.value(name), id=f"{twin} error")
@@ -116,10 +117,9 @@ def _serving(built: Model, new: Sequence[Op], name: str) -> str:
     return name
 
 
-def _renamed(op: Op, names: Mapping[str, str]) -> Op:
-    inputs = tuple(names.get(name, name) if name else name for name in op.inputs)
-    outputs = tuple(replace(value, id=names.get(value.id, value.id)) for value in op.outputs)
-    return replace(op, uid=0, name="", inputs=inputs, outputs=outputs)
+def _copied(op: Op, names: Mapping[str, str]) -> Op:
+    """Another operator that computes the same on, or under, other names."""
+    return replace(renamed(op, names), uid=0, name="")
 
 
 class _Arriving:
@@ -133,7 +133,7 @@ class _Arriving:
             producer = model.producer(name)
             assert producer is not None
             exact = f"{name} exact"
-            computed = _renamed(producer, {name: exact})
+            computed = _copied(producer, {name: exact})
             add = Op("Add", (exact, added), (model.value(name),))
             model = model.replace([producer], [computed, add])
         fed = tuple(

@@ -100,11 +100,7 @@ def _group(model: Model, tensor: str, anchors: tuple[Anchor, ...]) -> Group | No
 def _channels(model: Model, anchor: Anchor) -> int:
     weight = model.constant(anchor.weight)
     assert weight is not None
-    return int(weight.shape[_input_axis(anchor, weight)])
-
-
-def _input_axis(anchor: Anchor, weight: Array) -> int:
-    return 1 if anchor.op.attrs.get("transB", 0) else weight.ndim - 2
+    return int(weight.shape[anchor.input_axis(weight.ndim)])
 
 
 def _factors(model: Model, group: Group, peaks: Array, alpha: float) -> Array:
@@ -113,7 +109,7 @@ def _factors(model: Model, group: Group, peaks: Array, alpha: float) -> Array:
     for anchor in group.anchors:
         weight = model.constant(anchor.weight)
         assert weight is not None
-        others = tuple(axis for axis in range(weight.ndim) if axis != _input_axis(anchor, weight))
+        others = tuple(axis for axis in range(weight.ndim) if axis != anchor.input_axis(weight.ndim))
         columns.append(np.abs(weight).max(axis=others))
     reach = np.max(columns, axis=0)
     alive = (peaks > 0) & (reach > 0)
@@ -144,7 +140,7 @@ def _moved(model: Model, group: Group, factors: Array) -> Model:
 def _multiplied(model: Model, anchor: Anchor, tensor: str, factors: Array) -> Model:
     weight = model.constant(anchor.weight)
     assert weight is not None
-    shape = [-1 if axis == _input_axis(anchor, weight) else 1 for axis in range(weight.ndim)]
+    shape = [-1 if axis == anchor.input_axis(weight.ndim) else 1 for axis in range(weight.ndim)]
     name = model.fresh(f"{anchor.weight}_smooth")
     old = model.index.op(anchor.op.uid)
     read: Mapping[str | None, str] = {anchor.data: tensor, anchor.weight: name}

@@ -23,13 +23,14 @@ from eopt.passes import opset
 from eopt.passes.quant import packed
 from eopt.passes.quant.blocks import Blocks, BlockWeight, round_to_nearest
 from eopt.passes.quant.candidates import Anchor
+from eopt.passes.quant.params import PER_AXIS_OPSET
 
 Array = np.ndarray[Any, Any]
 Solve = Callable[[str, Array], BlockWeight]
 """Quantises the float32 weight [k, n] of this name."""
 
 MICROSOFT = "com.microsoft"
-_BLOCKED_OPSET, _PER_AXIS_OPSET = 21, 13  # the first with 4 bits and blocks, and with one scale per channel
+_BLOCKED_OPSET = 21  # the first with 4 bits and blocks
 
 
 class Form(StrEnum):
@@ -129,7 +130,7 @@ class _Qdq(_Edit):
     """DequantizeLinear in front of the unchanged product."""
 
     def __init__(self, model: Model, spec: Blocks, solve: Solve | None) -> None:
-        needed = _PER_AXIS_OPSET if spec.bits == 8 and spec.group is None else _BLOCKED_OPSET
+        needed = PER_AXIS_OPSET if spec.bits == 8 and spec.group is None else _BLOCKED_OPSET
         lifted, reason = opset.lift(model, needed)
         if reason:
             raise InputError(f"weights in blocks need opset {needed}: {reason}")

@@ -187,4 +187,4 @@ def _accepted(
 
 def _rows(model: Model, anchor: Anchor) -> int:
     """Input features of a weight."""
-    return int((model.value(anchor.weight).shape or ())[0 if anchor.axis == 1 else 1])
+    return int((model.value(anchor.weight).shape or ())[anchor.input_axis(2)])
